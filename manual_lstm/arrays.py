@@ -1,0 +1,135 @@
+"""What every public function asks of its arrays, and the one wording for each refusal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+FloatArray = NDArray[Any]
+Params = Mapping[str, FloatArray]
+Gradients = dict[str, FloatArray]
+
+_HINTS = {
+    "x": "For one sequence without a batch axis use x[:, None, :].",
+    "h0": "For one layer without a layer axis use h0[None].",
+    "c0": "For one layer without a layer axis use c0[None].",
+    "targets": "For one sequence without a batch axis use targets[:, None].",
+}
+
+
+def float_dtype(value: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
+    """The NumPy dtype that `value` names; ValueError unless float32 or float64."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"{name} is {value!r} but must be float32 or float64.")
+    return np.dtype(dtype)
+
+
+def check_count(name: str, value: object) -> int:
+    """`value` as a whole number of at least one; ValueError otherwise."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
+    return int(value)
+
+
+def check_array(
+    name: str,
+    value: ArrayLike,
+    axes: str,
+    sizes: Mapping[str, int],
+    dtype: np.dtype[Any] | None = None,
+) -> FloatArray:
+    """One floating-point array, checked.
+
+    Args:
+        name: what to call it in an error.
+        value: the array.
+        axes: its axes, for instance "T,B,I". An axis that `sizes` lacks may have any length
+            of at least one.
+        sizes: the lengths that are known: {"I": 26}.
+        dtype: float32 or float64, the dtype of the weights; None accepts either.
+
+    Returns:
+        `value` as an array, not copied where it was one.
+
+    Raises:
+        ValueError: wrong rank, size or dtype, empty, or not finite.
+    """
+    array = np.asarray(value)
+    names = axes.split(",")
+    shape = f"({axes.replace(',', ', ')}{',' if len(names) == 1 else ''})"
+    known = ", ".join(f"{axis} = {sizes[axis]}" for axis in names if axis in sizes)
+    expected = f"{shape} with {known}" if known else shape
+    if array.ndim != len(names):
+        hint = f" {_HINTS[name]}" if name in _HINTS and array.ndim == len(names) - 1 else ""
+        raise ValueError(
+            f"{name} has shape {array.shape} but must be {shape}: "
+            f"{_axes_in_words(len(names))}.{hint}"
+        )
+    if any(axis in sizes and n != sizes[axis] for axis, n in zip(names, array.shape, strict=True)):
+        raise ValueError(f"{name} has shape {array.shape} but must be {expected}.")
+    if array.size == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape} but must be {shape} with at least one of each."
+        )
+    _check_dtype(name, array, dtype)
+    check_finite(name, array)
+    return array
+
+
+def _axes_in_words(count: int) -> str:
+    return {1: "one axis", 2: "two axes", 3: "three axes"}[count]
+
+
+def _check_dtype(name: str, array: FloatArray, dtype: np.dtype[Any] | None) -> None:
+    if dtype is not None and array.dtype != dtype:
+        raise ValueError(
+            f"{name} is {array.dtype} but the weights are {dtype}: use {name}.astype('{dtype}')."
+        )
+    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"{name} is {array.dtype} but must be float32 or float64.")
+
+
+def check_finite(name: str, array: FloatArray) -> None:
+    """ValueError that names the first element of `array` that is NaN or infinite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A finite sum means that every element is finite; the reverse may overflow, so look.
+        if np.isfinite(array.sum()):
+            return
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        index = tuple(int(k) for k in bad[0])
+        place = "[" + ", ".join(map(str, index)) + "]"
+        raise ValueError(
+            f"{name}{place} is {array[index]} but every element must be finite "
+            f"({len(bad)} of {array.size} are not)."
+        )
+
+
+def check_targets(targets: ArrayLike, num_classes: int, sizes: Mapping[str, int]) -> NDArray[Any]:
+    """Targets (T, B), whole numbers from 0 to num_classes - 1; ValueError otherwise."""
+    array = np.asarray(targets)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"targets is {array.dtype} but must be whole numbers: class indices, not one-hot rows."
+        )
+    if array.ndim != 2:
+        hint = f" {_HINTS['targets']}" if array.ndim == 1 else ""
+        raise ValueError(f"targets has shape {array.shape} but must be (T, B): two axes.{hint}")
+    if array.shape != (sizes["T"], sizes["B"]):
+        raise ValueError(
+            f"targets has shape {array.shape} but must be (T, B) "
+            f"with T = {sizes['T']}, B = {sizes['B']}."
+        )
+    wrong = np.argwhere((array < 0) | (array >= num_classes))
+    if len(wrong):
+        t, b = (int(k) for k in wrong[0])
+        raise ValueError(
+            f"targets[{t}, {b}] is {array[t, b]} but must be from 0 to {num_classes - 1}: "
+            f"there are {num_classes} classes."
+        )
+    return array

@@ -1,0 +1,35 @@
+"""The command `manual-lstm`, one module for each of its commands.
+
+Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input.
+"""
+
+import sys
+
+import typer
+
+from torch_ref.cli.diff import diff
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Verify a hand-written LSTM: forward, backward, loss.",
+)
+app.command()(diff)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps `diff` a command of its own while it is the only one."""
+
+
+def main() -> None:
+    """Run the command line; bad input is one line on standard error and exit status 2."""
+    try:
+        app()
+    except ValueError as error:
+        sys.stderr.write(f"manual-lstm: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("manual-lstm: interrupted.\n")
+        sys.exit(130)

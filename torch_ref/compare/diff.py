@@ -1,0 +1,50 @@
+"""The gradient diff: the hand-written LSTM against its autograd twin, on one case."""
+
+import numpy as np
+
+from manual_lstm import CharModel, vjp
+from manual_lstm.model import Head
+from manual_lstm.params import lstm_sizes
+from torch_ref.compare.budget import error_budget
+from torch_ref.compare.errors import Comparison, compare_gradients
+from torch_ref.oracles.case import Case, Results, run_case
+from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp
+
+
+def diff_gradients(case: Case) -> Comparison:
+    """Compare manual_lstm with the autograd twin on outputs and gradients.
+
+    Args:
+        case: float64, where both sides round and share the weights' memory; or float32, where
+            manual_lstm is compared with the float64 twin of the same float32 numbers.
+
+    Returns:
+        The comparison, each element against its error budget.
+
+    Raises:
+        ValueError: an array of the case is wrong, or rounding alone decides what comes out.
+    """
+    in_float64 = case.dtype == np.float64
+    budget = error_budget(case, sides=2 if in_float64 else 1)
+    if not budget.conclusive:
+        raise ValueError(
+            f"the case cannot be judged in {case.dtype}: its weights amplify rounding until a "
+            f"gate's argument is uncertain by {budget.pre_activation:.2g}. Use "
+            f"{'smaller weights or fewer steps' if in_float64 else 'float64 or smaller weights'}."
+        )
+    expected = run_twin(case if in_float64 else case.astype(np.float64))
+    return compare_gradients(run_manual(case), expected, budget.allowed)
+
+
+def run_manual(case: Case) -> Results:
+    """manual_lstm's outputs and gradients."""
+    if case.targets is None:
+        return run_case(case, vjp)
+    num_classes, hidden, layers, _ = lstm_sizes(case.params)
+    head: Head = "linear" if "weight_out" in case.params else "bounded"
+    return run_case(case, CharModel(num_classes, hidden, layers, head).vjp)
+
+
+def run_twin(case: Case) -> Results:
+    """The autograd twin's outputs and gradients."""
+    return run_case(case, autograd_vjp if case.targets is None else autograd_model_vjp)

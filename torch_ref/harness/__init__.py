@@ -1,0 +1,1 @@
+"""Cases to compare on, drawn or built."""

@@ -1,0 +1,61 @@
+"""Cases that are built rather than drawn."""
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from manual_lstm import CharModel, Text, one_hot, window
+from manual_lstm.arrays import FloatArray, float_dtype
+from manual_lstm.model import Head
+from torch_ref.oracles.case import Case
+
+
+def character_case(
+    text: Text,
+    *,
+    steps: int = 26,
+    batch: int = 1,
+    hidden: int | None = None,
+    layers: int = 1,
+    head: Head = "linear",
+    dtype: DTypeLike = np.float32,
+    seed: int = 0,
+) -> Case:
+    """One window of a text in the middle of truncated back-propagation.
+
+    The state that comes in from the window before and the gradients that come back from the
+    window after are drawn at random, so that no path of the backward pass is left unused.
+
+    Args:
+        text: the symbols, V of them, and their sequence.
+        steps, batch: T and B. layers: L.
+        hidden: H; None is V, the only H that the bounded head can have.
+        head: "linear" or "bounded".
+        dtype: float32 or float64.
+        seed: of the weights, states and gradients. The numbers of a float32 case are those of
+            the float64 case with the same seed, rounded.
+
+    Raises:
+        ValueError: a size below 1, or a bounded head with H other than V.
+    """
+    dtype = float_dtype(dtype)
+    num_classes = len(text.symbols)
+    model = CharModel(num_classes, num_classes if hidden is None else hidden, layers, head)
+    indices, targets = window(text, steps, batch)
+    if isinstance(seed, bool) or seed < 0:
+        raise ValueError(f"seed is {seed} but must be a whole number of at least 0.")
+    rng = np.random.default_rng(seed)
+    params = model.init_params(dtype=dtype, rng=rng)
+
+    def draw(scale: float) -> FloatArray:
+        return rng.uniform(-scale, scale, (layers, batch, model.hidden_size)).astype(dtype)
+
+    upstream = 1 / (steps * batch)  # the size that each step's own gradient has
+    return Case(
+        params,
+        one_hot(indices, num_classes, dtype),
+        h0=draw(0.75),
+        c0=draw(1.0),
+        dh_n=draw(upstream),
+        dc_n=draw(upstream),
+        targets=targets,
+    )

@@ -1,0 +1,91 @@
+"""A case: weights, inputs and upstream gradients, and what an implementation makes of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from manual_lstm.arrays import FloatArray, Gradients, Params
+from manual_lstm.params import lstm_sizes
+
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem that every side is given.
+
+    With `targets` it is a character model's: the loss is the mean cross-entropy, its upstream
+    gradient `dloss`, and the head is linear if `params` has a weight_out, otherwise bounded.
+    Without, it is a stack's, with the upstream gradient `dy`.
+
+    Attributes:
+        params: the weights, of one dtype.
+        x: (T, B, I). h0, c0: (L, B, H), of the same dtype.
+        dh_n, dc_n: (L, B, H), the upstream gradients of the last states.
+        dy: (T, B, H), or None where there are targets.
+        targets: (T, B) whole numbers, or None.
+        dloss: the upstream gradient of the loss; without targets of no effect.
+    """
+
+    params: Params
+    x: FloatArray
+    h0: FloatArray
+    c0: FloatArray
+    dh_n: FloatArray
+    dc_n: FloatArray
+    dy: FloatArray | None = None
+    targets: FloatArray | None = None
+    dloss: float = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.dy is None) == (self.targets is None):
+            raise ValueError("a case must have either dy or targets, and not both.")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of every floating-point array of the case."""
+        return self.x.dtype
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return lstm_sizes(self.params)[2]
+
+    def astype(self, dtype: Any) -> "Case":
+        """The same numbers in another dtype: how a float32 case is given to a float64 side."""
+
+        def cast(array: FloatArray) -> FloatArray:
+            return array.astype(dtype)
+
+        return Case(
+            {name: cast(value) for name, value in self.params.items()},
+            cast(self.x),
+            cast(self.h0),
+            cast(self.c0),
+            cast(self.dh_n),
+            cast(self.dc_n),
+            None if self.dy is None else cast(self.dy),
+            self.targets,
+            self.dloss,
+        )
+
+
+def run_case(case: Case, vjp: Callable[..., Any]) -> Results:
+    """Everything that an implementation in the contract's vjp form makes of a case.
+
+    Args:
+        case: with `targets`, vjp(params, x, targets, h0, c0) -> ((loss, h_n, c_n), pullback);
+            without, vjp(params, x, h0, c0) -> ((y, h_n, c_n), pullback).
+
+    Returns:
+        "loss" or "y", "h_n", "c_n", and every gradient under "d" + name.
+    """
+    if case.targets is None:
+        outputs, pullback = vjp(case.params, case.x, case.h0, case.c0)
+        gradients: Gradients = pullback(case.dy, case.dh_n, case.dc_n)
+        return dict(zip(("y", "h_n", "c_n"), outputs, strict=True)) | gradients
+    (loss, h_n, c_n), pullback = vjp(case.params, case.x, case.targets, case.h0, case.c0)
+    gradients = pullback(case.dloss, case.dh_n, case.dc_n)
+    return {"loss": np.asarray(loss, case.dtype), "h_n": h_n, "c_n": c_n} | gradients

@@ -1,0 +1,162 @@
+"""The autograd twin: the same mathematics from elementary torch operations, derived by torch.
+
+Nothing here is taken from manual_lstm but the names and shapes of the weights, so that a mistake
+there cannot be a mistake here. Only the forward is written down; autograd does the rest.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from manual_lstm.arrays import Gradients, Params, check_array, check_targets
+from manual_lstm.params import lstm_sizes
+
+Array = NDArray[Any]
+
+
+def share_params(params: Params) -> dict[str, Tensor]:
+    """The weights as torch leaves that require a gradient, in the memory of the NumPy arrays.
+
+    Args:
+        params: name to array, float32 or float64.
+
+    Returns:
+        The same names. An update in place on either side is seen on the other; an array that is
+        read-only or not C-contiguous cannot be shared and is copied.
+    """
+    return {name: _tensor(value).requires_grad_() for name, value in params.items()}
+
+
+def autograd_vjp(
+    params: Params, x: ArrayLike, h0: ArrayLike | None = None, c0: ArrayLike | None = None
+) -> tuple[tuple[Array, Array, Array], Callable[..., Gradients]]:
+    """The twin in the contract that `manual_lstm.vjp` has too.
+
+    Args:
+        params: "weight_ih_lk" (4H, I or H), "weight_hh_lk" (4H, H), "bias_lk" (4H,).
+        x: (T, B, I), of the weights' dtype. h0, c0: (L, B, H); None is zero.
+
+    Returns:
+        (y, h_n, c_n), and pullback(dy, dh_n, dc_n) -> {"d" + name: array}.
+
+    Raises:
+        ValueError: an array of the wrong rank, size or dtype, empty, or not finite.
+    """
+    leaves = _leaves(params, x, h0, c0)
+    outputs = _stack(leaves)
+
+    def pullback(dy: ArrayLike | None, dh_n: ArrayLike | None, dc_n: ArrayLike | None) -> Gradients:
+        upstream = _upstream(outputs, ("dy", "dh_n", "dc_n"), (dy, dh_n, dc_n))
+        return _gradients(outputs, upstream, leaves)
+
+    y, h_n, c_n = (output.detach().numpy() for output in outputs)
+    return (y, h_n, c_n), pullback
+
+
+def autograd_model_vjp(
+    params: Params,
+    x: ArrayLike,
+    targets: ArrayLike,
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+) -> tuple[tuple[float, Array, Array], Callable[..., Gradients]]:
+    """The character model's twin: stack, head and mean cross-entropy.
+
+    Args:
+        params: the stack's weights and, for the linear head, "weight_out" (V, H) and
+            "bias_out" (V,). Without them the head is the bounded one: the logits are h.
+        x, h0, c0: as for `autograd_vjp`. targets: (T, B), from 0 to V - 1.
+
+    Returns:
+        (loss, h_n, c_n), and pullback(dloss, dh_n, dc_n) -> {"d" + name: array}.
+
+    Raises:
+        ValueError: as `autograd_vjp`, or targets of the wrong shape, not integer, out of range.
+    """
+    leaves = _leaves(params, x, h0, c0)
+    y, h_n, c_n = _stack(leaves)
+    logits = y
+    if "weight_out" in leaves:
+        logits = torch.einsum("tbh,vh->tbv", y, leaves["weight_out"]) + leaves["bias_out"]
+    steps, batch, num_classes = logits.shape
+    target = torch.from_numpy(
+        check_targets(targets, num_classes, {"T": steps, "B": batch}).astype(np.int64)
+    )
+    greatest = logits.max(dim=-1, keepdim=True).values.detach()
+    log_total = torch.log(torch.exp(logits - greatest).sum(dim=-1)) + greatest[..., 0]
+    loss = (log_total - logits.gather(-1, target[..., None])[..., 0]).mean()
+    outputs = (loss, h_n, c_n)
+
+    def pullback(
+        dloss: float, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None
+    ) -> Gradients:
+        dloss_array = np.asarray(dloss, dtype=leaves["x"].detach().numpy().dtype)
+        upstream = _upstream(outputs, ("dloss", "dh_n", "dc_n"), (dloss_array, dh_n, dc_n))
+        return _gradients(outputs, upstream, leaves)
+
+    return (float(loss.detach()), h_n.detach().numpy(), c_n.detach().numpy()), pullback
+
+
+def _stack(leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    below = list(leaves["x"])  # T tensors (B, I)
+    last_h, last_c = [], []
+    for layer in range(len(leaves["h0"])):
+        weight_ih, weight_hh = leaves[f"weight_ih_l{layer}"], leaves[f"weight_hh_l{layer}"]
+        bias = leaves[f"bias_l{layer}"]
+        h, c = leaves["h0"][layer], leaves["c0"][layer]  # (B, H)
+        above = []
+        for x_t in below:
+            z = x_t @ weight_ih.T + h @ weight_hh.T + bias  # (B, 4H)
+            z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)
+            c = torch.sigmoid(z_f) * c + torch.sigmoid(z_i) * torch.tanh(z_g)
+            h = torch.sigmoid(z_o) * torch.tanh(c)
+            above.append(h)
+        last_h.append(h)
+        last_c.append(c)
+        below = above
+    return torch.stack(below), torch.stack(last_h), torch.stack(last_c)
+
+
+def _leaves(
+    params: Params, x: ArrayLike, h0: ArrayLike | None, c0: ArrayLike | None
+) -> dict[str, Tensor]:
+    inputs, hidden, layers, dtype = lstm_sizes(params)
+    x = check_array("x", x, "T,B,I", {"I": inputs}, dtype)
+    sizes = {"L": layers, "B": x.shape[1], "H": hidden}
+    zero = np.zeros((layers, x.shape[1], hidden), dtype)
+    h0 = zero if h0 is None else check_array("h0", h0, "L,B,H", sizes, dtype)
+    c0 = zero if c0 is None else check_array("c0", c0, "L,B,H", sizes, dtype)
+    return share_params({**params, "x": x, "h0": h0, "c0": c0})
+
+
+def _tensor(array: Array) -> Tensor:
+    shareable = array.flags.writeable and array.flags.c_contiguous
+    return torch.from_numpy(array if shareable else np.array(array, order="C"))
+
+
+def _upstream(
+    outputs: tuple[Tensor, ...], names: tuple[str, ...], values: tuple[ArrayLike | None, ...]
+) -> list[Tensor]:
+    upstream = []
+    for output, name, value in zip(outputs, names, values, strict=True):
+        array = np.zeros(output.shape) if value is None else np.asarray(value)
+        if array.shape != tuple(output.shape):
+            raise ValueError(
+                f"{name} has shape {array.shape} but must be {tuple(output.shape)}, "
+                "the shape of what it is the gradient of."
+            )
+        upstream.append(torch.as_tensor(np.array(array), dtype=output.dtype))
+    return upstream
+
+
+def _gradients(
+    outputs: tuple[Tensor, ...], upstream: list[Tensor], leaves: dict[str, Tensor]
+) -> Gradients:
+    found = torch.autograd.grad(
+        outputs, list(leaves.values()), upstream, retain_graph=True, materialize_grads=True
+    )
+    return {f"d{name}": d.numpy() for name, d in zip(leaves, found, strict=True)}

@@ -1,0 +1,66 @@
+"""The comparison for a script, in the form that every command prints."""
+
+import json
+import os
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torch_ref.compare.errors import Comparison
+
+
+def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
+    """The report as JSON holds it. What this command does not look for is empty or null.
+
+    A number that is NaN or infinite is null: JSON has no word for it.
+    """
+    return {
+        "verdict": comparison.verdict,
+        "tensors": [_finite(asdict(tensor)) for tensor in comparison.tensors],
+        "diagnosis": [],
+        "first_wrong": None,
+        "layout": {},
+        "scale": None,
+        "unverified": [],
+        "blind_spots": [],
+        "reproduce": reproduce,
+    }
+
+
+def write_json(report: dict[str, Any], target: str) -> None:
+    """Write a report to a file, whole or not at all, or to standard output for "-".
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    path = Path(target)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                temporary.chmod(0o644)
+                os.replace(temporary, path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise ValueError(f"--json file {target!r} cannot be written: {error.strerror}.") from None
+
+
+def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in entry.items()
+    }

@@ -1,0 +1,33 @@
+"""An element of a tensor in the field's words: its gate, row and column, or its time and unit."""
+
+from manual_lstm.params import GATES
+
+
+def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> str:
+    """Where an element is.
+
+    Args:
+        name: of the tensor: "dweight_ih_l0", "dx", "h_n", ...
+        shape: its shape. index: the element; None where there is none.
+
+    Returns:
+        "f[2] x[1]" for row 2 of the forget gate and input 1, "t=0 b=1 x[3]", "l=0 b=1 c[4]".
+    """
+    if index is None or not index:
+        return ""
+    kind = name.removeprefix("d").split("_l")[0]
+    if kind in ("weight_ih", "weight_hh", "bias"):
+        hidden = shape[0] // len(GATES)
+        row = f"{GATES[index[0] // hidden]}[{index[0] % hidden}]"
+        if kind == "bias":
+            return row
+        return f"{row} {'x' if kind == 'weight_ih' else 'h'}[{index[1]}]"
+    if kind == "weight_out":
+        return f"class {index[0]} h[{index[1]}]"
+    if kind == "bias_out":
+        return f"class {index[0]}"
+    if kind in ("x", "y"):
+        return f"t={index[0]} b={index[1]} {'x' if kind == 'x' else 'h'}[{index[2]}]"
+    if kind in ("h0", "c0", "h_n", "c_n"):
+        return f"l={index[0]} b={index[1]} {kind[0]}[{index[2]}]"
+    return str(index)

@@ -1,0 +1,66 @@
+"""The comparison as a table of at most 80 columns."""
+
+from rich.table import Table
+from rich.text import Text
+
+from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.reports.names import element_name
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One line for each tensor: how far off, what was allowed, where, and the verdict."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("tensor", "shape"):
+        table.add_column(header, no_wrap=True)
+    for header in ("max abs", "max rel", "ULP", "allowed", "used"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for header in ("worst element", ""):
+        table.add_column(header, no_wrap=True)
+    for tensor in comparison.tensors:
+        table.add_row(*_row(tensor))
+    return table
+
+
+def summary(comparison: Comparison, left: str, right: str) -> Text:
+    """The verdict in a sentence."""
+    tensors = comparison.tensors
+    wrong = [tensor.name for tensor in tensors if tensor.verdict == "disagree"]
+    if not wrong:
+        most = max(tensors, key=lambda tensor: tensor.used)
+        return Text.assemble(
+            ("AGREES. ", "bold green"),
+            f"{left} and {right} agree in all {len(tensors)} tensors: rounding explains every "
+            f"difference. {most.name} uses most of its budget, {_percent(most.used)}.",
+        )
+    return Text.assemble(
+        ("DISAGREES. ", "bold red"),
+        f"{left} and {right} differ by more than rounding explains in {len(wrong)} of "
+        f"{len(tensors)} tensors: {', '.join(wrong)}.",
+    )
+
+
+def _row(tensor: TensorError) -> list[Text | str]:
+    verdict = Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
+    shape = "(" + ",".join(map(str, tensor.shape)) + ")"
+    if tensor.worst_index is None:
+        return [tensor.name, shape, "", "", "", "", "", tensor.reason, verdict]
+    where = element_name(tensor.name, tensor.shape, tensor.worst_index)
+    return [
+        tensor.name,
+        shape,
+        f"{tensor.max_abs:.1e}",
+        f"{tensor.max_rel:.1e}",
+        f"{tensor.max_ulp:.2g}" if tensor.max_ulp < 10 else _whole(tensor.max_ulp),
+        f"{tensor.tolerance:.1e}",
+        _percent(tensor.used),
+        where,
+        verdict,
+    ]
+
+
+def _whole(number: float) -> str:
+    return f"{number:.0f}" if number < 1e5 else f"{number:.0e}"
+
+
+def _percent(used: float) -> str:
+    return f"{used:.0%}" if used < 10 else ">999%"
