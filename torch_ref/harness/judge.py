@@ -1,0 +1,83 @@
+"""One case, one implementation, one verdict: what it made of the case against the truth."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from torch_ref.compare.budget import error_budget
+from torch_ref.compare.errors import Comparison, compare_gradients
+from torch_ref.harness.abilities import Abilities
+from torch_ref.harness.contract import Answer, Implementation, restricted, run_implementation
+from torch_ref.oracles.case import Case, Results
+from torch_ref.oracles.truth import truth
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An implementation whose layout is known, and what it can do."""
+
+    implementation: Implementation
+    abilities: Abilities
+
+    def answer(self, case: Case) -> Answer:
+        """What it makes of a case, and what it did to it."""
+        return run_implementation(self.implementation, case)
+
+    def run(self, case: Case) -> Results:
+        """What it makes of a case, in manual_lstm's arrangement."""
+        return self.answer(case).results
+
+
+class Inconclusive(Exception):
+    """Rounding alone decides what comes out of this case."""
+
+
+def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.ndarray]]:
+    """The true results of a case for this implementation, and how far each may be off.
+
+    What the implementation ignores is zero, and its loss is a mean or a sum as it says.
+
+    Raises:
+        Inconclusive: the error budget is.
+    """
+    real = restricted(case, subject.abilities.ignored)
+    count = 1 if case.targets is None else case.targets.size
+    scale = float(count) if subject.implementation.reduction == "sum" else 1.0
+    real = replace(real, dloss=real.dloss * scale)
+    dtype = np.dtype(subject.abilities.dtypes[0]) if len(subject.abilities.dtypes) == 1 else None
+    budget = error_budget(real, dtype=dtype)
+    if not budget.conclusive:
+        raise Inconclusive
+    expected, allowed = dict(truth(real)), dict(budget.allowed)
+    if "loss" in expected:
+        expected["loss"], allowed["loss"] = expected["loss"] * scale, allowed["loss"] * scale
+    # A pair of biases is two views of one gradient.
+    for name in [name for name in expected if name.startswith("dbias_l")]:
+        pair = name.replace("dbias_", "dbias_hh_")
+        expected[pair], allowed[pair] = expected[name], allowed[name]
+    return expected, allowed
+
+
+def judge(subject: Subject, case: Case, only: Collection[str] | None = None) -> Comparison:
+    """Run a case and compare what comes back with the truth.
+
+    Args:
+        only: the names to compare; None is everything that the implementation returns.
+
+    Raises:
+        Inconclusive: as `expected_of`.
+    """
+    expected, allowed = expected_of(subject, case)
+    actual = subject.run(case)
+    names = [
+        name
+        for name in expected
+        if name in (actual if name.startswith("dbias_hh_") else subject.abilities.returned)
+        and (only is None or name in only)
+    ]
+    return compare_gradients(
+        {name: actual[name] for name in names if name in actual},
+        {name: expected[name] for name in names},
+        allowed,
+    )
