@@ -1,36 +1,49 @@
 """A campaign: all checks of one implementation, on cases that Hypothesis draws and shrinks."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import hypothesis
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 
-from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
+from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.abilities import find_abilities
-from torch_ref.harness.checks import CHECKS, OUTPUTS, Check, CheckFailed, check_gradients
-from torch_ref.harness.checks import not_applicable
-from torch_ref.harness.contract import Implementation
-from torch_ref.harness.judge import Inconclusive, Subject, expected_of
-from torch_ref.harness.scale import Scale, common_ratio, in_words
-from torch_ref.harness.strategies import cases, model_cases
+from torch_ref.harness.checks import CHECKS, Check, CheckFailed, not_applicable
+from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.findings import Clipping, Scale, find_clipping, find_scale
+from torch_ref.harness.judge import Inconclusive, Subject
+from torch_ref.harness.strategies import Sizes, cases, model_cases
 from torch_ref.oracles.case import Case
 
+# After this long a failing case that is not yet the smallest is small enough.
 SHRINK_SECONDS = 10.0
+# Open, ordinary and tiny weights. Saturated ones only slow a campaign: they hide gradients.
+_MAGNITUDES = (1.0, 4.0, 2.0**-20)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The smallest case that was found on which a check fails."""
+    """A check that failed.
+
+    Attributes:
+        check: its name. catches: what it is there to catch.
+        sentence: what was found.
+        case: the smallest on which it failed; None where no case was needed.
+        comparison: the tensors of that case, where some were compared.
+        error: what the implementation raised, where it did.
+    """
 
     check: str
+    catches: str
     sentence: str
-    case: Case
-    comparison: Comparison | None
+    case: Case | None = None
+    comparison: Comparison | None = None
     error: Exception | None = None
 
 
@@ -40,29 +53,240 @@ class CheckReport:
 
     Attributes:
         name: of the implementation.
-        passed: names of the checks that hold. skipped: check to why it could not be run.
-        failures: one for each check that failed, in the order of the checks.
-        expected_failures: check to reason, of those that failed as expected.
-        tensors: the worst of every tensor over all cases on which all gradients were compared.
+        passed: the names of the checks that hold.
+        skipped: check to the reason why it could not be run.
+        failures: the checks that failed, in their order.
+        expected_failures: check to reason, for those that failed as expected.
+        tensors: of every tensor the worst over all cases, in the order of a comparison.
         scale: the one ratio that explains every gradient, or None.
-        layout: how the layout was found, a sentence, or "".
+        clipping: that gradients are cut off inside, or None.
+        layout: what is known of the layout, a sentence, or "".
         unverified: what the implementation cannot be asked.
         examples: how many cases were run. seconds: how long it took.
     """
 
     name: str
+    dtypes: tuple[str, ...]
     passed: tuple[str, ...]
     skipped: Mapping[str, str]
     failures: tuple[Failure, ...]
     tensors: tuple[TensorError, ...]
-    scale: Scale | None
     unverified: tuple[str, ...]
     examples: int
     seconds: float
+    scale: Scale | None = None
+    clipping: Clipping | None = None
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
 
     @property
     def verdict(self) -> str:
-        """ "agree" if every check that could be run holds or failed as expected."""
+        """ "agree" if some check could be run and none failed unexpectedly."""
         return "disagree" if self.failures or not self.passed else "agree"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one check found on its cases."""
+
+    check: str
+    failure: Failure | None
+    tensors: tuple[TensorError, ...]
+    examples: int
+
+
+def check_implementation(
+    implementation: Any,
+    *,
+    examples: int = 200,
+    seed: int = 0,
+    expected_failures: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Run every check on an implementation.
+
+    Args:
+        implementation: an Implementation, or a bare callable in the vjp or the loss form.
+        examples: how many cases, shared out over the checks.
+        seed: of the cases.
+        expected_failures: check to reason. A check that is expected to fail and holds is a failure.
+        executor: where to run the checks; a pool of processes needs an implementation that can be
+            pickled. None runs them here, one after the other.
+        progress: called with the number of cases that were run since it was last called.
+
+    Raises:
+        ValueError: examples below 1, or an expected failure of a check that there is not.
+        Exception: what the implementation raises on the plainest case of all.
+    """
+    started = time.perf_counter()
+    expected = dict(expected_failures or {})
+    if unknown := set(expected) - {check.name for check in CHECKS}:
+        raise ValueError(f"expected_failures names {min(unknown)!r}, which is not a check.")
+    if examples < 1:
+        raise ValueError(f"examples is {examples} but must be at least 1.")
+    subject = subject_of(as_implementation(implementation))
+    reasons = {check.name: not_applicable(check, subject) for check in CHECKS}
+    runnable = [check for check in CHECKS if reasons[check.name] is None]
+    found = _run_all(runnable, subject, examples, seed, executor, progress)
+
+    failures = [f.failure for f in found if f.failure is not None]
+    if failures and failures[0].case is not None:
+        first = next(check for check in runnable if check.name == failures[0].check)
+        count = _share(first, runnable, examples)
+        smaller = search(first, subject, count, seed, shrink=True).failure
+        failures[0] = smaller or failures[0]
+    unexpected = [f for f in failures if f.check not in expected]
+    too_good = [
+        Failure(f.check, "", f"It was expected to fail ({expected[f.check]}) but holds.")
+        for f in found
+        if f.failure is None and f.check in expected
+    ]
+    wrong = any(failure.comparison is not None for failure in unexpected)
+    scale = find_scale(subject) if wrong else None
+    return CheckReport(
+        name=subject.implementation.name,
+        dtypes=subject.abilities.dtypes,
+        passed=tuple(f.check for f in found if f.failure is None and f.check not in expected),
+        skipped={name: reason for name, reason in reasons.items() if reason is not None},
+        failures=(*unexpected, *too_good),
+        tensors=_worst(found),
+        unverified=subject.abilities.unverified,
+        examples=sum(f.examples for f in found),
+        seconds=time.perf_counter() - started,
+        scale=scale,
+        clipping=find_clipping(subject) if wrong and scale is None else None,
+        expected_failures={
+            f.check: expected[f.check] for f in failures if f.check in expected
+        },
+    )
+
+
+def subject_of(implementation: Implementation) -> Subject:
+    """An implementation with what it can do."""
+    return Subject(implementation, find_abilities(implementation))
+
+
+def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> _Found:
+    """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
+    failure: Failure | None = None
+    tensors: list[TensorError] = []
+    count = 0
+    give_up = float("inf")
+
+    def run(case: Case) -> None:
+        nonlocal failure, count, give_up
+        if time.perf_counter() > give_up:
+            return
+        count += 1
+        try:
+            comparison = check.function(subject, replace(case, variant=variant))
+        except (Inconclusive, NotImplementedError):
+            hypothesis.reject()
+        except CheckFailed as error:
+            comparison = error.comparison
+            found = Failure(check.name, check.catches, error.sentence, case, comparison)
+        except Exception as error:  # noqa: BLE001  whatever an implementation raises is a finding
+            sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ") + "."
+            found = Failure(check.name, check.catches, sentence, case, None, error)
+            comparison = None
+        else:
+            found = None
+        tensors.extend(comparison.tensors if comparison is not None else ())
+        if found is None:
+            return
+        if failure is None:
+            give_up = time.perf_counter() + SHRINK_SECONDS
+        if failure is None or _size(case) <= _size(failure.case):
+            failure = found
+        raise _Stop
+
+    variant = subject.implementation.variant
+    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+    quiet = hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=phases,
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    try:
+        hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
+    except (_Stop, HypothesisException):
+        # Hypothesis also objects to an example that fails once and, after SHRINK_SECONDS, not again.
+        pass
+    return _Found(check.name, failure, tuple(tensors), count)
+
+
+class _Stop(Exception):
+    """A case failed."""
+
+
+def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
+    implementation, abilities = subject.implementation, subject.abilities
+    sizes: Sizes = {
+        "T": (1, 6),
+        "B": (1, 3) if abilities.batches else 1,
+        "I": (1, 4),
+        "H": (1, 5),
+        "L": (1, 3) if abilities.stacks else 1,
+        **check.sizes,
+        **implementation.sizes,
+    }
+    if implementation.form == "vjp":
+        return cases(sizes=sizes, dtypes=abilities.dtypes, magnitudes=_MAGNITUDES)
+    return model_cases(
+        heads=[implementation.head],
+        sizes=sizes,
+        dtypes=abilities.dtypes,
+        magnitudes=_MAGNITUDES,
+        only_one_hot=True,
+    )
+
+
+def _run_all(
+    runnable: Sequence[Check],
+    subject: Subject,
+    examples: int,
+    seed: int,
+    executor: Executor | None,
+    progress: Callable[[int], None] | None,
+) -> list[_Found]:
+    tell = progress or (lambda _: None)
+    jobs = [(check, _share(check, runnable, examples)) for check in runnable]
+    if executor is None:
+        found = []
+        for check, count in jobs:
+            found.append(search(check, subject, count, seed, shrink=False))
+            tell(count)
+        return found
+    futures = {
+        executor.submit(search, check, subject, count, seed, shrink=False): count
+        for check, count in jobs
+    }
+    for future in as_completed(futures):
+        tell(futures[future])
+    return [future.result() for future in futures]
+
+
+def _share(check: Check, runnable: Sequence[Check], examples: int) -> int:
+    return max(1, round(examples * check.weight / sum(each.weight for each in runnable)))
+
+
+def _worst(found: Sequence[_Found]) -> tuple[TensorError, ...]:
+    worst: dict[str, TensorError] = {}
+    for each in found:
+        for tensor in each.tensors:
+            if tensor.name not in worst or tensor.used > worst[tensor.name].used:
+                worst[tensor.name] = tensor
+    return tuple(worst.values())
+
+
+def _size(case: Case | None) -> tuple[int, ...]:
+    if case is None:
+        return ()
+    steps, batch, inputs = case.x.shape
+    layers, _, hidden = case.h0.shape
+    return (layers, steps * batch * hidden * inputs, steps, batch, hidden, inputs)

@@ -1,7 +1,7 @@
 """The checks: one function for each property, and the list that everybody runs.
 
-A check takes a subject and a case and returns nothing or raises CheckFailed. Its docstring's first
-sentence says what it would catch. The list is in the order in which the checks are run, the plainest
+A check takes a subject and a case and returns what it compared, if anything, or raises CheckFailed.
+Its docstring's first sentence says what it would catch. The list is in the order in which the checks are run, the plainest
 properties first, so that the first failure is the one to read.
 """
 
@@ -14,9 +14,9 @@ from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.harness.abilities import Abilities
 from torch_ref.harness.judge import Subject, expected_of, judge
+from torch_ref.harness.strategies import Sizes
 from torch_ref.oracles.case import Case, Results
 
-Sizes = Mapping[str, int | tuple[int, int]]
 OUTPUTS = ("y", "h_n", "c_n", "loss")
 _UPSTREAM = ("dy", "dh_n", "dc_n")
 _SAME_CASE_LOUDER = 2.0**20
@@ -36,7 +36,7 @@ class CheckFailed(AssertionError):
         self.comparison = comparison
 
 
-def check_shapes_and_dtypes(subject: Subject, case: Case) -> None:
+def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
     """A result of the wrong shape or dtype, or one that is not a number."""
     expected, _ = expected_of(subject, case)
     for name, value in subject.run(case).items():
@@ -54,12 +54,12 @@ def check_shapes_and_dtypes(subject: Subject, case: Case) -> None:
             raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
 
 
-def check_forward(subject: Subject, case: Case) -> None:
+def check_forward(subject: Subject, case: Case) -> Comparison | None:
     """Another cell, gate order or layout than declared, which would make every gradient differ."""
-    _require(judge(subject, case, only=OUTPUTS), "The forward pass is not the declared cell's")
+    return _require(judge(subject, case, only=OUTPUTS), "The forward pass is not the declared cell's")
 
 
-def check_improbable_target(subject: Subject, case: Case) -> None:
+def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
     """A target left out of the loss because its probability rounds to 0, so that the loss is low."""
     weight = case.params["weight_out"]
     limit = np.log(float(np.finfo(case.dtype).max)) * 0.9
@@ -72,20 +72,20 @@ def check_improbable_target(subject: Subject, case: Case) -> None:
     comparison = compare_gradients(
         {"loss": actual}, {"loss": expected["loss"]}, {"loss": allowed["loss"]}
     )
-    _require(comparison, f"The loss is {float(actual):.3g} where it is {float(expected['loss']):.3g}")
+    return _require(comparison, f"The loss is {float(actual):.3g} where it is {float(expected['loss']):.3g}")
 
 
-def check_one_step(subject: Subject, case: Case) -> None:
+def check_one_step(subject: Subject, case: Case) -> Comparison | None:
     """A mistake inside a single step, where nothing is carried from step to step."""
-    _require(judge(subject, case), "Wrong for a single step (T=1)")
+    return _require(judge(subject, case), "Wrong for a single step (T=1)")
 
 
-def check_two_steps(subject: Subject, case: Case) -> None:
+def check_two_steps(subject: Subject, case: Case) -> Comparison | None:
     """A carry that is lost, doubled or taken before its update: T=2 is the first to have one."""
-    _require(judge(subject, case), "Wrong for two steps (T=2)")
+    return _require(judge(subject, case), "Wrong for two steps (T=2)")
 
 
-def check_zero_upstream(subject: Subject, case: Case) -> None:
+def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
     """A gradient that does not come from upstream: a stale buffer, a constant, a loss of its own."""
     silent = replace(case, **{name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM})
     for name, value in _gradients(subject.run(silent)).items():
@@ -93,37 +93,37 @@ def check_zero_upstream(subject: Subject, case: Case) -> None:
             raise CheckFailed(f"With zero upstream gradients {name} must be exactly 0 but is not.")
 
 
-def check_only_dy(subject: Subject, case: Case) -> None:
+def check_only_dy(subject: Subject, case: Case) -> Comparison | None:
     """dy read at the wrong step, or at the last one only."""
-    _only(subject, case, "dy")
+    return _only(subject, case, "dy")
 
 
-def check_only_dh_n(subject: Subject, case: Case) -> None:
+def check_only_dh_n(subject: Subject, case: Case) -> Comparison | None:
     """dh_n ignored, or added somewhere other than to the last h."""
-    _only(subject, case, "dh_n")
+    return _only(subject, case, "dh_n")
 
 
-def check_only_dc_n(subject: Subject, case: Case) -> None:
+def check_only_dc_n(subject: Subject, case: Case) -> Comparison | None:
     """dc_n ignored, or added somewhere other than to the last c."""
-    _only(subject, case, "dc_n")
+    return _only(subject, case, "dc_n")
 
 
-def check_initial_state(subject: Subject, case: Case) -> None:
+def check_initial_state(subject: Subject, case: Case) -> Comparison | None:
     """h0 or c0 taken as zero: in the first step's forget gate, or in the recurrent weights."""
-    _require(judge(subject, case), "Wrong with a non-zero initial state")
+    return _require(judge(subject, case), "Wrong with a non-zero initial state")
 
 
-def check_gradients(subject: Subject, case: Case) -> None:
+def check_gradients(subject: Subject, case: Case) -> Comparison | None:
     """Any wrong gradient, on cases with everything in them."""
-    _require(judge(subject, case), "A gradient is wrong")
+    return _require(judge(subject, case), "A gradient is wrong")
 
 
-def check_long(subject: Subject, case: Case) -> None:
+def check_long(subject: Subject, case: Case) -> Comparison | None:
     """What takes many steps to show: `=` for `+=`, a truncation of its own, a bounded buffer."""
-    _require(judge(subject, case), "Wrong for many steps")
+    return _require(judge(subject, case), "Wrong for many steps")
 
 
-def check_batch_is_sum_of_members(subject: Subject, case: Case) -> None:
+def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | None:
     """A mean over the batch for a sum, or members that mix."""
     batch = case.x.shape[1]
     _, allowed = expected_of(subject, case)
@@ -138,15 +138,15 @@ def check_batch_is_sum_of_members(subject: Subject, case: Case) -> None:
         name: allowed[name] + sum(share * budget[name] for budget in budgets) for name in weights
     }
     comparison = compare_gradients({name: whole[name] for name in weights}, total, limit)
-    _require(comparison, "A batch's gradient is not the sum of its members'")
+    return _require(comparison, "A batch's gradient is not the sum of its members'")
 
 
-def check_stacks(subject: Subject, case: Case) -> None:
+def check_stacks(subject: Subject, case: Case) -> Comparison | None:
     """Layers that are joined wrongly: dx of a layer not passed down, states or weights mixed up."""
-    _require(judge(subject, case), "Wrong for a stack of layers")
+    return _require(judge(subject, case), "Wrong for a stack of layers")
 
 
-def check_called_twice(subject: Subject, case: Case) -> None:
+def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
     """An accumulator or state that is kept from the last call."""
     first = _copied(subject.run(case))
     second = subject.run(case)
@@ -155,13 +155,13 @@ def check_called_twice(subject: Subject, case: Case) -> None:
             raise CheckFailed(f"{name} is not the same when the same case is run a second time.")
 
 
-def check_inputs_unmodified(subject: Subject, case: Case) -> None:
+def check_inputs_unmodified(subject: Subject, case: Case) -> Comparison | None:
     """A weight, input or upstream gradient that is changed in place."""
     for name in subject.answer(case).modified:
         raise CheckFailed(f"{name} is changed by the call; it must be left as it was.")
 
 
-def check_linearity(subject: Subject, case: Case) -> None:
+def check_linearity(subject: Subject, case: Case) -> Comparison | None:
     """A pullback that is not linear: it squares, clips, or keeps something from its last call."""
     upside_down = {name: np.flip(getattr(case, name)).copy() for name in _UPSTREAM}
     other = replace(case, **upside_down)
@@ -173,18 +173,18 @@ def check_linearity(subject: Subject, case: Case) -> None:
     budgets = [expected_of(subject, each)[1] for each in (case, other, both)]
     total = {name: parts[0][name] + parts[1][name] for name in whole}
     limit = {name: sum(budget[name] for budget in budgets) for name in whole}
-    _require(compare_gradients(whole, total, limit), "The pullback is not linear")
+    return _require(compare_gradients(whole, total, limit), "The pullback is not linear")
 
 
-def check_clipping(subject: Subject, case: Case) -> None:
+def check_clipping(subject: Subject, case: Case) -> Comparison | None:
     """A gradient that is clipped inside: it no longer grows with the upstream gradient."""
     louder = {
         name: getattr(case, name) * case.dtype.type(_SAME_CASE_LOUDER) for name in _UPSTREAM
     }
-    _require(judge(subject, replace(case, **louder)), "Large gradients are cut off")
+    return _require(judge(subject, replace(case, **louder)), "Large gradients are cut off")
 
 
-def check_carried_state(subject: Subject, case: Case) -> None:
+def check_carried_state(subject: Subject, case: Case) -> Comparison | None:
     """A state that is not carried over: two windows must give what one of both lengths gives."""
     half = case.x.shape[0] // 2
     second_half = {"x": case.x[half:], "dy": case.dy[half:] if case.dy is not None else None}
@@ -205,7 +205,7 @@ def check_carried_state(subject: Subject, case: Case) -> None:
     whole = subject.run(case)
     limit = {name: 2 * allowed[name] for name in expected}  # both sides round
     comparison = compare_gradients({name: whole[name] for name in expected}, expected, limit)
-    _require(comparison, "Two windows with the state carried are not one window")
+    return _require(comparison, "Two windows with the state carried are not one window")
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Check:
         takes: what it must not ignore, of "h0", "c0", "dh_n", "dc_n".
     """
 
-    function: Callable[[Subject, Case], None]
+    function: Callable[[Subject, Case], Comparison | None]
     sizes: Sizes
     weight: int = 1
     form: str | None = None
@@ -294,16 +294,16 @@ def _size_refused(check: Check, bound: Mapping[str, int], abilities: Abilities) 
     return None
 
 
-def _only(subject: Subject, case: Case, kept: str) -> None:
+def _only(subject: Subject, case: Case, kept: str) -> Comparison:
     silent = {
         name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM if name != kept
     }
-    _require(judge(subject, replace(case, **silent)), f"Wrong with {kept} alone")
+    return _require(judge(subject, replace(case, **silent)), f"Wrong with {kept} alone")
 
 
-def _require(comparison: Comparison, sentence: str) -> None:
+def _require(comparison: Comparison, sentence: str) -> Comparison:
     if comparison.verdict == "agree":
-        return
+        return comparison
     wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
     raise CheckFailed(f"{sentence}: {', '.join(wrong) or 'nothing was returned'}.", comparison)
 

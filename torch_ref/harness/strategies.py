@@ -7,7 +7,7 @@ a failing case readable is its size, its zeros and short numbers, not any single
 element does not depend on the sizes, so that a case keeps its numbers while it shrinks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ MAGNITUDES = (1.0, 4.0, 30.0, 2.0**-20)
 HEADS: tuple[Head, ...] = ("linear", "bounded")
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+Sizes = Mapping[str, int | tuple[int, int]]
 Numbers = Callable[[str, tuple[int, ...], float], FloatArray]
 _ONE_IN = 20
 
@@ -89,6 +90,7 @@ def cases(
     max_inputs: int = 8,
     max_hidden: int = 8,
     max_layers: int = 3,
+    sizes: Sizes | None = None,
     dtypes: Sequence[DTypeLike] = DTYPES,
     magnitudes: Sequence[float] = MAGNITUDES,
 ) -> Case:
@@ -97,6 +99,8 @@ def cases(
     Args:
         max_steps, max_batch, max_inputs, max_hidden, max_layers: the greatest T, B, I, H and L;
             the least is 1.
+        sizes: what overrides these: "T", "B", "I", "H" or "L" to a size, or to the least and the
+            greatest.
         dtypes: of which one is drawn for all arrays.
         magnitudes: of the weights, as for `parameters`.
 
@@ -107,9 +111,9 @@ def cases(
     Raises:
         ValueError: a dtype other than float32 and float64.
     """
+    most = {"T": max_steps, "B": max_batch, "I": max_inputs, "H": max_hidden, "L": max_layers}
     steps, batch, inputs, hidden, layers = (
-        draw(st.integers(1, most))
-        for most in (max_steps, max_batch, max_inputs, max_hidden, max_layers)
+        draw(_size(name, most[name], sizes)) for name in ("T", "B", "I", "H", "L")
     )
     numbers = _numbers(draw, draw(st.sampled_from(dtypes)))
     params = _stack(numbers, inputs, hidden, layers, draw(st.sampled_from(magnitudes)))
@@ -129,8 +133,10 @@ def model_cases(
     max_classes: int = 8,
     max_hidden: int = 8,
     max_layers: int = 3,
+    sizes: Sizes | None = None,
     dtypes: Sequence[DTypeLike] = DTYPES,
     magnitudes: Sequence[float] = MAGNITUDES,
+    only_one_hot: bool = False,
 ) -> Case:
     """Cases of a character model: targets, and one-hot inputs or, now and then, any others.
 
@@ -138,6 +144,8 @@ def model_cases(
         heads: of which one is drawn. The bounded head has as many units as classes, at most the
             smaller of max_classes and max_hidden.
         max_classes: the greatest V, which is I too. The other arguments are those of `cases`.
+        only_one_hot: for an implementation that reads the input as an index: no other inputs,
+            and the loss is the end, with an upstream gradient of 1.
 
     Returns:
         A strategy of cases with `targets`, and of upstream gradients for the loss and for the
@@ -148,11 +156,12 @@ def model_cases(
     """
     head = draw(st.sampled_from(heads))
     bounded = head == "bounded"
-    classes = draw(st.integers(1, min(max_classes, max_hidden) if bounded else max_classes))
-    hidden = classes if bounded else draw(st.integers(1, max_hidden))
-    steps, batch, layers = (
-        draw(st.integers(1, most)) for most in (max_steps, max_batch, max_layers)
+    most = {"T": max_steps, "B": max_batch, "H": max_hidden, "L": max_layers}
+    most["I"] = min(max_classes, max_hidden) if bounded else max_classes
+    steps, batch, classes, layers = (
+        draw(_size(name, most[name], sizes)) for name in ("T", "B", "I", "L")
     )
+    hidden = classes if bounded else draw(_size("H", max_hidden, sizes))
     dtype = float_dtype(draw(st.sampled_from(dtypes)))
     numbers = _numbers(draw, dtype)
     magnitude = draw(st.sampled_from(magnitudes))
@@ -161,7 +170,7 @@ def model_cases(
         limit = _few_bits(magnitude * glorot_limit(hidden, classes))
         params["weight_out"] = numbers("weight_out", (classes, hidden), limit)
         params["bias_out"] = numbers("bias_out", (classes,), limit)
-    any_inputs = draw(st.integers(0, _ONE_IN - 1)) == _ONE_IN - 1
+    any_inputs = not only_one_hot and draw(st.integers(0, _ONE_IN - 1)) == _ONE_IN - 1
     symbols = np.random.default_rng(draw(_SEEDS)).integers(0, classes, (steps + 1, batch))
     x = one_hot(symbols[:-1], classes, dtype)
     h0, c0 = _states(numbers, layers, batch, hidden)
@@ -174,11 +183,16 @@ def model_cases(
         dh_n,
         dc_n,
         targets=symbols[1:],
-        dloss=draw(st.sampled_from((1.0, -0.75, 3.0, 0.0))),
+        dloss=1.0 if only_one_hot else draw(st.sampled_from((1.0, -0.75, 3.0, 0.0))),
     )
 
 
 _SEEDS = st.integers(0, 2**16 - 1)
+
+
+def _size(name: str, most: int, sizes: Sizes | None) -> st.SearchStrategy[int]:
+    wanted = (sizes or {}).get(name, (1, most))
+    return st.just(wanted) if isinstance(wanted, int) else st.integers(*wanted)
 
 
 def _numbers(draw: Draw, dtype: DTypeLike) -> Numbers:

@@ -1,0 +1,1 @@
+def run_program(command, case, *, timeout): raise NotImplementedError

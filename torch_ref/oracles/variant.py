@@ -1,0 +1,2 @@
+class Variant: pass
+STANDARD = Variant()
