@@ -23,6 +23,8 @@ from torch_ref.oracles.case import Case
 
 # After this long a failing case that is not yet the smallest is small enough.
 SHRINK_SECONDS = 10.0
+# As many cases go to a process at a time.
+PART = 50
 # Open, ordinary and tiny weights. Saturated ones only slow a campaign: they hide gradients.
 _MAGNITUDES = (1.0, 4.0, 2.0**-20)
 
@@ -101,6 +103,7 @@ def check_implementation(
     examples: int = 200,
     seed: int = 0,
     expected_failures: Mapping[str, str] | None = None,
+    case: Case | None = None,
     executor: Executor | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CheckReport:
@@ -111,6 +114,7 @@ def check_implementation(
         examples: how many cases, shared out over the checks.
         seed: of the cases.
         expected_failures: check to reason. A check that is expected to fail and holds is a failure.
+        case: run the checks on this one case, those that its sizes suit, instead of drawn ones.
         executor: where to run the checks; a pool of processes needs an implementation that can be
             pickled. None runs them here, one after the other.
         progress: called with the number of cases that were run since it was last called.
@@ -127,11 +131,16 @@ def check_implementation(
         raise ValueError(f"examples is {examples} but must be at least 1.")
     subject = subject_of(as_implementation(implementation))
     reasons = {check.name: not_applicable(check, subject) for check in CHECKS}
+    if case is not None:
+        reasons |= {check.name: why for check in CHECKS if (why := _unsuited(check, case))}
     runnable = [check for check in CHECKS if reasons[check.name] is None]
-    found = _run_all(runnable, subject, examples, seed, executor, progress)
+    if case is None:
+        found = _run_all(runnable, subject, examples, seed, executor, progress)
+    else:
+        found = [_try(check, subject, case) for check in runnable]
 
     failures = [f.failure for f in found if f.failure is not None]
-    if failures and failures[0].case is not None:
+    if failures and case is None:
         first = next(check for check in runnable if check.name == failures[0].check)
         count = _share(first, runnable, examples)
         smaller = search(first, subject, count, seed, shrink=True).failure
@@ -169,45 +178,33 @@ def subject_of(implementation: Implementation) -> Subject:
 
 def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> _Found:
     """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
-    failure: Failure | None = None
+    smallest: Failure | None = None
     tensors: list[TensorError] = []
     count = 0
     give_up = float("inf")
 
     def run(case: Case) -> None:
-        nonlocal failure, count, give_up
+        nonlocal smallest, count, give_up
         if time.perf_counter() > give_up:
             return
         count += 1
-        try:
-            comparison = check.function(subject, replace(case, variant=variant))
-        except (Inconclusive, NotImplementedError):
+        found = _try(check, subject, replace(case, variant=subject.implementation.variant))
+        if found.examples == 0:
             hypothesis.reject()
-        except CheckFailed as error:
-            comparison = error.comparison
-            found = Failure(check.name, check.catches, error.sentence, case, comparison)
-        except Exception as error:  # noqa: BLE001  whatever an implementation raises is a finding
-            sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ") + "."
-            found = Failure(check.name, check.catches, sentence, case, None, error)
-            comparison = None
-        else:
-            found = None
-        tensors.extend(comparison.tensors if comparison is not None else ())
-        if found is None:
+        tensors.extend(found.tensors)
+        if found.failure is None:
             return
-        if failure is None:
+        if smallest is None:
             give_up = time.perf_counter() + SHRINK_SECONDS
-        if failure is None or _size(case) <= _size(failure.case):
-            failure = found
+        if smallest is None or _size(case) <= _size(smallest.case):
+            smallest = found.failure
         raise _Stop
 
-    variant = subject.implementation.variant
-    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
     quiet = hypothesis.settings(
         max_examples=examples,
         database=None,
         deadline=None,
-        phases=phases,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         verbosity=Verbosity.quiet,
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
@@ -217,7 +214,35 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
     except (_Stop, HypothesisException):
         # Hypothesis also objects to an example that fails once and, after SHRINK_SECONDS, not again.
         pass
-    return _Found(check.name, failure, tuple(tensors), count)
+    return _Found(check.name, smallest, tuple(tensors), count)
+
+
+def _try(check: Check, subject: Subject, case: Case) -> _Found:
+    """One check on one case; no examples where the case cannot be judged."""
+    failure = None
+    try:
+        comparison = check.function(subject, case)
+    except (Inconclusive, NotImplementedError):
+        return _Found(check.name, None, (), 0)
+    except CheckFailed as error:
+        comparison = error.comparison
+        failure = Failure(check.name, check.catches, error.sentence, case, comparison)
+    except Exception as error:  # noqa: BLE001  whatever an implementation raises is a finding
+        comparison = None
+        sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ")
+        failure = Failure(check.name, check.catches, sentence, case, None, error)
+    return _Found(check.name, failure, comparison.tensors if comparison else (), 1)
+
+
+def _unsuited(check: Check, case: Case) -> str | None:
+    steps, batch, _ = case.x.shape
+    layers, _, hidden = case.h0.shape
+    sizes = {"T": steps, "B": batch, "H": hidden, "L": layers}
+    for name, wanted in check.sizes.items():
+        least = wanted if isinstance(wanted, int) else wanted[0]
+        if sizes[name] < least:
+            return f"it needs {name} of at least {least}"
+    return None
 
 
 class _Stop(Exception):
@@ -255,20 +280,39 @@ def _run_all(
     progress: Callable[[int], None] | None,
 ) -> list[_Found]:
     tell = progress or (lambda _: None)
-    jobs = [(check, _share(check, runnable, examples)) for check in runnable]
+    jobs = [
+        (check, count, seed + part)
+        for check in runnable
+        for part, count in enumerate(_parts(_share(check, runnable, examples)))
+    ]
+    found = []
     if executor is None:
-        found = []
-        for check, count in jobs:
-            found.append(search(check, subject, count, seed, shrink=False))
+        for check, count, its_seed in jobs:
+            found.append(search(check, subject, count, its_seed, shrink=False))
             tell(count)
-        return found
-    futures = {
-        executor.submit(search, check, subject, count, seed, shrink=False): count
-        for check, count in jobs
-    }
-    for future in as_completed(futures):
-        tell(futures[future])
-    return [future.result() for future in futures]
+    else:
+        futures = {
+            executor.submit(search, check, subject, count, its_seed, shrink=False): count
+            for check, count, its_seed in jobs
+        }
+        for future in as_completed(futures):
+            tell(futures[future])
+        found = [future.result() for future in futures]
+    return [_joined([f for f in found if f.check == check.name]) for check in runnable]
+
+
+def _parts(count: int) -> list[int]:
+    whole, rest = divmod(count, PART)
+    return [PART] * whole + [rest] * (rest > 0)
+
+
+def _joined(found: Sequence[_Found]) -> _Found:
+    return _Found(
+        found[0].check,
+        next((f.failure for f in found if f.failure is not None), None),
+        tuple(tensor for f in found for tensor in f.tensors),
+        sum(f.examples for f in found),
+    )
 
 
 def _share(check: Check, runnable: Sequence[Check], examples: int) -> int:

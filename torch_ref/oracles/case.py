@@ -38,7 +38,6 @@ class Case:
     dy: FloatArray | None = None
     targets: FloatArray | None = None
     dloss: float = 1.0
-    variant: object = None
 
     def __post_init__(self) -> None:
         if (self.dy is None) == (self.targets is None):

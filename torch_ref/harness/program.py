@@ -1,1 +1,0 @@
-def run_program(command, case, *, timeout): raise NotImplementedError

@@ -1,2 +1,0 @@
-class Variant: pass
-STANDARD = Variant()
