@@ -1,7 +1,8 @@
 """The autograd twin: the same mathematics from elementary torch operations, derived by torch.
 
 Nothing here is taken from manual_lstm but the names and shapes of the weights, so that a mistake
-there cannot be a mistake here. Only the forward is written down; autograd does the rest.
+there cannot be a mistake here. Only the forward is written down; autograd does the rest. It is
+that of every variant: the standard cell's, or docs/variants.md's (31) to (34) and (38).
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from manual_lstm.arrays import Gradients, Params, check_array, check_targets
 from manual_lstm.params import lstm_sizes
+from torch_ref.oracles.variant import PEEPHOLES, STANDARD, Variant, check_peepholes
 
 Array = NDArray[Any]
 
@@ -32,22 +34,30 @@ def share_params(params: Params) -> dict[str, Tensor]:
 
 
 def autograd_vjp(
-    params: Params, x: ArrayLike, h0: ArrayLike | None = None, c0: ArrayLike | None = None
+    params: Params,
+    x: ArrayLike,
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    *,
+    variant: Variant = STANDARD,
 ) -> tuple[tuple[Array, Array, Array], Callable[..., Gradients]]:
     """The twin in the contract that `manual_lstm.vjp` has too.
 
     Args:
-        params: "weight_ih_lk" (4H, I or H), "weight_hh_lk" (4H, H), "bias_lk" (4H,).
+        params: "weight_ih_lk" (4H, I or H), "weight_hh_lk" (4H, H), "bias_lk" (4H,), and where
+            the variant has peepholes "weight_ci_lk", "weight_cf_lk", "weight_co_lk" (H,).
         x: (T, B, I), of the weights' dtype. h0, c0: (L, B, H); None is zero.
+        variant: the cell.
 
     Returns:
         (y, h_n, c_n), and pullback(dy, dh_n, dc_n) -> {"d" + name: array}.
 
     Raises:
-        ValueError: an array of the wrong rank, size or dtype, empty, or not finite.
+        ValueError: an array of the wrong rank, size or dtype, empty, or not finite; peephole
+            weights that do not go with the variant.
     """
-    leaves = _leaves(params, x, h0, c0)
-    outputs = _stack(leaves)
+    leaves = _leaves(params, x, h0, c0, variant)
+    outputs = _stack(leaves, variant)
 
     def pullback(dy: ArrayLike | None, dh_n: ArrayLike | None, dc_n: ArrayLike | None) -> Gradients:
         upstream = _upstream(outputs, ("dy", "dh_n", "dc_n"), (dy, dh_n, dc_n))
@@ -63,13 +73,15 @@ def autograd_model_vjp(
     targets: ArrayLike,
     h0: ArrayLike | None = None,
     c0: ArrayLike | None = None,
+    *,
+    variant: Variant = STANDARD,
 ) -> tuple[tuple[float, Array, Array], Callable[..., Gradients]]:
     """The character model's twin: stack, head and mean cross-entropy.
 
     Args:
         params: the stack's weights and, for the linear head, "weight_out" (V, H) and
             "bias_out" (V,). Without them the head is the bounded one: the logits are h.
-        x, h0, c0: as for `autograd_vjp`. targets: (T, B), from 0 to V - 1.
+        x, h0, c0, variant: as for `autograd_vjp`. targets: (T, B), from 0 to V - 1.
 
     Returns:
         (loss, h_n, c_n), and pullback(dloss, dh_n, dc_n) -> {"d" + name: array}.
@@ -77,8 +89,8 @@ def autograd_model_vjp(
     Raises:
         ValueError: as `autograd_vjp`, or targets of the wrong shape, not integer, out of range.
     """
-    leaves = _leaves(params, x, h0, c0)
-    y, h_n, c_n = _stack(leaves)
+    leaves = _leaves(params, x, h0, c0, variant)
+    y, h_n, c_n = _stack(leaves, variant)
     logits = y
     if "weight_out" in leaves:
         logits = torch.einsum("tbh,vh->tbv", y, leaves["weight_out"]) + leaves["bias_out"]
@@ -101,19 +113,18 @@ def autograd_model_vjp(
     return (float(loss.detach()), h_n.detach().numpy(), c_n.detach().numpy()), pullback
 
 
-def _stack(leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _stack(leaves: dict[str, Tensor], variant: Variant) -> tuple[Tensor, Tensor, Tensor]:
     below = list(leaves["x"])  # T tensors (B, I)
     last_h, last_c = [], []
     for layer in range(len(leaves["h0"])):
         weight_ih, weight_hh = leaves[f"weight_ih_l{layer}"], leaves[f"weight_hh_l{layer}"]
         bias = leaves[f"bias_l{layer}"]
+        peepholes = [leaves[f"{kind}_l{layer}"] for kind in PEEPHOLES] if variant.peepholes else []
         h, c = leaves["h0"][layer], leaves["c0"][layer]  # (B, H)
         above = []
         for x_t in below:
             z = x_t @ weight_ih.T + h @ weight_hh.T + bias  # (B, 4H)
-            z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)
-            c = torch.sigmoid(z_f) * c + torch.sigmoid(z_i) * torch.tanh(z_g)
-            h = torch.sigmoid(z_o) * torch.tanh(c)
+            h, c = _cell(z, c, peepholes, variant)
             above.append(h)
         last_h.append(h)
         last_c.append(c)
@@ -121,10 +132,34 @@ def _stack(leaves: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     return torch.stack(below), torch.stack(last_h), torch.stack(last_c)
 
 
+def _cell(z: Tensor, c: Tensor, peepholes: list[Tensor], variant: Variant) -> tuple[Tensor, Tensor]:
+    z_i, z_f, z_g, z_o = z.chunk(4, dim=-1)  # each (B, H)
+    if variant.peepholes:
+        weight_ci, weight_cf, weight_co = peepholes  # each (H,)
+        z_i, z_f = z_i + weight_ci * c, z_f + weight_cf * c
+    f = torch.sigmoid(z_f)
+    i = 1 - f if variant.coupled else torch.sigmoid(z_i)
+    g = torch.sigmoid(z_g) if variant.candidate == "sigmoid" else torch.tanh(z_g)
+    c = f * c + i * g
+    if variant.state == "tanh":
+        c = torch.tanh(c)
+    if variant.peepholes:
+        z_o = z_o + weight_co * c
+    return torch.sigmoid(z_o) * (c if variant.output == "identity" else torch.tanh(c)), c
+
+
 def _leaves(
-    params: Params, x: ArrayLike, h0: ArrayLike | None, c0: ArrayLike | None
+    params: Params,
+    x: ArrayLike,
+    h0: ArrayLike | None,
+    c0: ArrayLike | None,
+    variant: Variant = STANDARD,
 ) -> dict[str, Tensor]:
     inputs, hidden, layers, dtype = lstm_sizes(params)
+    check_peepholes(params, variant)
+    for name in params:
+        if name.startswith(PEEPHOLES):
+            check_array(name, params[name], "H", {"H": hidden}, dtype)
     x = check_array("x", x, "T,B,I", {"I": inputs}, dtype)
     sizes = {"L": layers, "B": x.shape[1], "H": hidden}
     zero = np.zeros((layers, x.shape[1], hidden), dtype)
