@@ -1,6 +1,6 @@
 """A case: weights, inputs and upstream gradients, and what an implementation makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,33 @@ class Case:
             self.dloss,
             self.variant,
         )
+
+
+def stack_cases(cases: Sequence[Case]) -> Case:
+    """Cases of the same sizes, dtype, head and dloss as one, for `equations.solve` to broadcast.
+
+    Returns:
+        A case whose weights, h0 and c0 have an axis N in front of their own or, as x, dy and
+        targets, behind the first: weight (N, 4H, I), bias (N, 4H), x (T, N, B, I),
+        h0 (L, N, B, H). Only `equations.solve` understands it.
+    """
+    first = cases[0]
+
+    def stack(name: str) -> Any:
+        arrays = [getattr(case, name) for case in cases]
+        return None if arrays[0] is None else np.stack(arrays, axis=1)
+
+    return Case(
+        {name: np.stack([case.params[name] for case in cases]) for name in first.params},
+        stack("x"),
+        stack("h0"),
+        stack("c0"),
+        stack("dh_n"),
+        stack("dc_n"),
+        stack("dy"),
+        stack("targets"),
+        first.dloss,
+    )
 
 
 def run_case(case: Case, vjp: Callable[..., Any]) -> Results:

@@ -3,9 +3,10 @@
 They are the standard cell's, (1) to (26), and those in which a variant differs, (31) to (39) of
 docs/variants.md.
 
-In longdouble they are a truth to compare with; in a coarser arithmetic that rounds after every
-operation they show how far rounding alone moves each result (torch_ref/compare/budget.py). They
-share no code with manual_lstm. Arrays may have further axes in front, over which everything is
+In longdouble they are a truth to compare with; in complex128 their imaginary parts are
+derivatives (complex_step.py); in a coarser arithmetic that rounds after every operation they show
+how far rounding alone moves each result (torch_ref/compare/budget.py). They share no code with
+manual_lstm. Arrays, the weights included, may have further axes in front, over which everything is
 broadcast.
 """
 
@@ -27,18 +28,21 @@ class Arithmetic:
     """How numbers are kept, and what happens to a result before it is kept.
 
     Attributes:
-        dtype: what the arrays are converted to.
+        number: converts an array of float32, float64 or whole numbers, exactly.
         rnd: applied to the result of every elementwise operation.
         sigmoid, tanh: the two activations, their own rounding included.
+        exp, log: as they are; `rnd` is applied to their results.
         matmul: (..., M, N) @ (..., N, P), its own rounding included.
         sum_over_steps: the sum over t of left[t]^T @ right[t] for two lists of T arrays
             (..., B, M) and (..., B, P): (..., M, P).
     """
 
-    dtype: Any
+    number: Callable[[Any], Array]
     rnd: Callable[[Array], Array]
     sigmoid: Callable[[Array], Array]
     tanh: Callable[[Array], Array]
+    exp: Callable[[Array], Array]
+    log: Callable[[Array], Array]
     matmul: Callable[[Array, Array], Array]
     sum_over_steps: Callable[[list[Array], list[Array]], Array]
 
@@ -46,16 +50,26 @@ class Arithmetic:
 def unrounded(dtype: Any) -> Arithmetic:
     """The arithmetic of `dtype` as NumPy has it: float64, longdouble or complex128."""
     return Arithmetic(
-        dtype,
+        number=lambda a: np.asarray(a, dtype),
         rnd=lambda a: a,
-        sigmoid=lambda z: 0.5 + 0.5 * np.tanh(0.5 * z),
+        sigmoid=_sigmoid,
         tanh=np.tanh,
+        exp=np.exp,
+        log=np.log,
         matmul=np.matmul,
-        sum_over_steps=_sum_over_steps,
+        sum_over_steps=sum_over_steps,
     )
 
 
-def _sum_over_steps(left: list[Array], right: list[Array]) -> Array:
+def _sigmoid(z: Array) -> Array:
+    """1 / (1 + exp(-z)) without overflow, and exact to rounding where the gate is nearly shut."""
+    opens = z.real >= 0
+    decay = np.exp(np.where(opens, -z, z))
+    return np.asarray(np.where(opens, 1, decay) / (1 + decay))
+
+
+def sum_over_steps(left: list[Array], right: list[Array]) -> Array:
+    """left[0]^T @ right[0] + left[1]^T @ right[1] + ..., in that order."""
     total = np.swapaxes(left[0], -1, -2) @ right[0]
     for m, p in zip(left[1:], right[1:], strict=True):
         total += np.swapaxes(m, -1, -2) @ p
@@ -114,7 +128,8 @@ def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Ar
     """Outputs and gradients of a case in the arithmetic `a`: all equations, in their order.
 
     Args:
-        lead: axes to put before the batch axis, along which the arithmetic may differ.
+        case: one case, or several of the same sizes as `stack_cases` makes them one.
+        lead: axes to put before those of the case, along which the arithmetic may differ.
 
     Returns:
         "loss" or "y", "h_n", "c_n", every gradient under "d" + name, and "z" (..., L, T, B, 4H),
@@ -123,10 +138,10 @@ def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Ar
 
     def spread(array: Array) -> Array:
         inner = array.shape[1:]
-        wide = array.astype(a.dtype).reshape(len(array), *[1] * len(lead), *inner)
+        wide = a.number(array).reshape(len(array), *[1] * len(lead), *inner)
         return np.broadcast_to(wide, (len(array), *lead, *inner))
 
-    params = {name: value.astype(a.dtype) for name, value in case.params.items()}
+    params = {name: a.number(value) for name, value in case.params.items()}
     h0, c0, dh_n, dc_n = (spread(each) for each in (case.h0, case.c0, case.dh_n, case.dc_n))
     forward = lstm_forward(params, spread(case.x), h0, c0, a, case.variant)
     results = {
@@ -139,9 +154,8 @@ def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Ar
         dy = list(spread(case.dy))
         results["y"] = np.stack(forward.y, axis=-3)
     else:
-        results["loss"], dy, head_gradients = loss_forward_backward(
-            params, forward.y, case.targets, case.dloss, a
-        )
+        results["loss"], steps = loss_forward(params, forward.y, case.targets, a)
+        dy, head_gradients = loss_backward(params, steps, case.dloss, a)
         results |= head_gradients
     return results | lstm_backward(params, forward, dy, dh_n, dc_n, a, case.variant)
 
@@ -157,17 +171,18 @@ def lstm_forward(
     """Equations (1) to (8). w: the weights; x (T, ..., B, I); h0, c0 (L, ..., B, H)."""
 
     def peephole(z: Array, gate: str, k: int, c: Array) -> Array:
-        return a.rnd(z + a.rnd(w[f"weight_c{gate}_l{k}"] * c))  # (34)
+        return a.rnd(z + a.rnd(_row(w[f"weight_c{gate}_l{k}"]) * c))  # (34)
 
     below = list(x)
     h_n, c_n, layers = [], [], []
     for k in range(len(h0)):
         h, c = h0[k], c0[k]
-        into, steps, above = w[f"weight_ih_l{k}"].T, [], []
-        recurrent = w[f"weight_hh_l{k}"].T
+        into, recurrent = _transposed(w[f"weight_ih_l{k}"]), _transposed(w[f"weight_hh_l{k}"])
+        bias = _row(w[f"bias_l{k}"])
+        steps, above = [], []
         for x_t in below:
             z = a.rnd(a.matmul(x_t, into) + a.matmul(h, recurrent))  # (1)
-            z = a.rnd(z + w[f"bias_l{k}"])
+            z = a.rnd(z + bias)
             z_i, z_f, z_g, z_o = np.split(z, 4, axis=-1)
             if variant.peepholes:
                 z_i, z_f = peephole(z_i, "i", k, c), peephole(z_f, "f", k, c)
@@ -205,7 +220,7 @@ def lstm_backward(
     """Equations (9) to (18). dy: T of (..., B, H); dh_n, dc_n (L, ..., B, H)."""
 
     def peephole_backward(gate: str, k: int, dz: Array) -> Array:
-        return a.rnd(dz * w[f"weight_c{gate}_l{k}"])  # (35), (36)
+        return a.rnd(dz * _row(w[f"weight_c{gate}_l{k}"]))  # (35), (36)
 
     gradients: dict[str, Array] = {}
     dh0: list[Array] = []
@@ -274,45 +289,73 @@ def peephole_gradients(
     return gradients
 
 
-def loss_forward_backward(
-    w: Mapping[str, Array], y: list[Array], targets: Array, dloss: float, a: Arithmetic
-) -> tuple[Array, list[Array], dict[str, Array]]:
-    """Head, softmax and mean cross-entropy, forward and backward: equations (19) to (26).
+@dataclass(frozen=True)
+class LossStep:
+    """What one step leaves of the head and loss: h (..., B, H), p and hot (..., B, V)."""
+
+    h: Array
+    p: Array
+    hot: Array
+
+
+def loss_forward(
+    w: Mapping[str, Array], y: list[Array], targets: Array, a: Arithmetic
+) -> tuple[Array, list[LossStep]]:
+    """Head, softmax and mean cross-entropy: equations (19), (23) to (25).
 
     Args:
         w: with "weight_out" (V, H) and "bias_out" (V,) the linear head; without, the bounded.
-        y: T of (..., B, H). targets: (T, B).
+        y: T of (..., B, H). targets: (T, ..., B).
 
     Returns:
-        The loss (...), dy (T of (..., B, H)), and the head's own gradients.
+        The loss (...), and what each step leaves.
     """
-    linear = "weight_out" in w
-    count = targets.size
-    losses, all_dlogits, dy = [], [], []
+    losses, steps = [], []
     for h, target in zip(y, targets, strict=True):
         logits = h  # (23)
-        if linear:
-            logits = a.rnd(a.matmul(h, w["weight_out"].T) + w["bias_out"])  # (19)
+        if "weight_out" in w:
+            logits = a.rnd(a.matmul(h, _transposed(w["weight_out"])) + _row(w["bias_out"]))  # (19)
         num_classes = logits.shape[-1]
-        hot = np.eye(num_classes, dtype=a.dtype)[target]  # (B, V)
-        shifted = a.rnd(logits - logits.max(axis=-1, keepdims=True))
-        exponentials = a.rnd(np.exp(shifted))
-        total = a.matmul(exponentials, np.ones((num_classes, 1), a.dtype))  # (..., B, 1)
-        p = a.rnd(exponentials / total)  # (24)
+        hot = a.number(np.eye(num_classes)[target])  # (..., B, V)
+        # Shifted by a constant, which is what the real part is: the shift has no derivative.
+        shifted = a.rnd(logits - logits.real.max(axis=-1, keepdims=True))
+        exponentials = a.rnd(a.exp(shifted))
+        total = a.matmul(exponentials, a.number(np.ones((num_classes, 1))))  # (..., B, 1)
         picked = (shifted * hot).sum(axis=-1, keepdims=True)
-        losses.append(a.rnd(a.rnd(np.log(total)) - picked))  # (25)
-        dlogits = a.rnd(a.rnd(p - hot) * (dloss / count))  # (26)
-        dy.append(a.matmul(dlogits, w["weight_out"]) if linear else dlogits)  # (20)
-        all_dlogits.append(dlogits)
+        losses.append(a.rnd(a.rnd(a.log(total)) - picked))  # (25)
+        steps.append(LossStep(h, a.rnd(exponentials / total), hot))  # (24)
     ones = [np.ones_like(each) for each in losses]  # T of (..., B, 1)
-    loss = a.rnd(a.sum_over_steps(losses, ones) / count)[..., 0, 0]
-    if not linear:
-        return loss, dy, {}
-    return (
-        loss,
-        dy,
-        {
-            "dweight_out": a.sum_over_steps(all_dlogits, y),  # (21)
-            "dbias_out": a.sum_over_steps(all_dlogits, ones)[..., 0],  # (22)
-        },
-    )
+    return a.rnd(a.sum_over_steps(losses, ones) / _count(steps))[..., 0, 0], steps
+
+
+def loss_backward(
+    w: Mapping[str, Array], steps: list[LossStep], dloss: float, a: Arithmetic
+) -> tuple[list[Array], dict[str, Array]]:
+    """Gradients of head and loss: equations (20) to (22) and (26).
+
+    Returns:
+        dy (T of (..., B, H)), and the head's own gradients.
+    """
+    upstream = a.number(dloss) / _count(steps)
+    all_dlogits = [a.rnd(a.rnd(step.p - step.hot) * upstream) for step in steps]  # (26)
+    if "weight_out" not in w:
+        return all_dlogits, {}
+    ones = [np.ones_like(step.h[..., :1]) for step in steps]
+    return [a.matmul(dlogits, w["weight_out"]) for dlogits in all_dlogits], {  # (20)
+        "dweight_out": a.sum_over_steps(all_dlogits, [step.h for step in steps]),  # (21)
+        "dbias_out": a.sum_over_steps(all_dlogits, ones)[..., 0],  # (22)
+    }
+
+
+def _count(steps: list[LossStep]) -> int:
+    """T B, over which the loss is averaged."""
+    return len(steps) * int(steps[0].h.shape[-2])
+
+
+def _transposed(weight: Array) -> Array:
+    return np.swapaxes(weight, -1, -2)
+
+
+def _row(bias: Array) -> Array:
+    """A bias (..., N) to add to (..., B, N)."""
+    return bias[..., None, :]
