@@ -1,4 +1,4 @@
-"""An LSTM as a class: one sequence, one step at a time, [x, h] weights for each gate, accumulators."""
+"""An LSTM as a class: one sequence, step by step, [x, h] weights for each gate, accumulators."""
 
 import numpy as np
 

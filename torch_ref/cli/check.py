@@ -64,7 +64,7 @@ def check(
         report = _run(implementation, case, examples, jobs, seed)
     except ValueError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever an implementation raises, in one line
+    except Exception as error:
         sys.stderr.write(f"manual-lstm: {implementation.name}: {type(error).__name__}: {error}\n")
         raise typer.Exit(_status_of(error)) from None
 
@@ -98,7 +98,7 @@ def load_target(target: str) -> Implementation:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"target {target!r} cannot be imported: {error}.") from None
-    except Exception as error:  # noqa: BLE001  whatever a module raises while it is imported
+    except Exception as error:
         raise ValueError(
             f"target {target!r} cannot be imported: {type(error).__name__}: {error}."
         ) from None

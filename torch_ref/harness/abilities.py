@@ -1,6 +1,6 @@
 """What an implementation can do, found by trying; the rest is reported as not verified."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def find_abilities(implementation: Implementation) -> Abilities:
     for name in names:
         try:
             answers[name] = run_implementation(implementation, probe(implementation, name))
-        except Exception as error:  # noqa: BLE001  whatever it raises, it refuses this dtype
+        except Exception as error:
             refusals.append(error)
     if not answers:
         raise refusals[0]
@@ -58,7 +58,7 @@ def find_abilities(implementation: Implementation) -> Abilities:
     first = next(iter(answers.values()))
     expected = set(_expected_names(implementation, probe(implementation, dtypes[0])))
     unverified = [_PARTS[name] for name in _PARTS if name in first.ignored]
-    unverified += [name for name in sorted(expected - set(first.results))]
+    unverified += sorted(expected - set(first.results))
     unverified += [] if batches else ["batches (more than one sequence)"]
     unverified += [] if stacks else ["stacks (more than one layer)"]
     unverified += [f"{name}: it computes in {dtypes[0]}" for name in names if name not in dtypes]
@@ -71,8 +71,13 @@ def probe(implementation: Implementation, dtype: str, **sizes: int) -> Case:
     """A small case that the implementation's own sizes admit."""
     wanted = {"T": 3, "B": 1, "I": 2, "H": 3, "L": 1} | sizes | dict(implementation.sizes)
     with_targets = implementation.form != "vjp"
-    case = sized_case(wanted, dtype=dtype, targets=with_targets, head=implementation.head)
-    return replace(case, variant=implementation.variant)
+    return sized_case(
+        wanted,
+        dtype=dtype,
+        targets=with_targets,
+        head=implementation.head,
+        variant=implementation.variant,
+    )
 
 
 def _dtypes(answers: dict[str, Answer]) -> tuple[str, ...]:
@@ -94,7 +99,7 @@ def _can(implementation: Implementation, dtype: str, **sizes: int) -> bool:
     case = probe(implementation, dtype, **sizes)
     try:
         results = run_implementation(implementation, case).results
-    except Exception:  # noqa: BLE001  however it says so, it does not take this size
+    except Exception:
         return False
     # Without a gradient for the second layer it has not refused a stack, but not done it either.
     return "dweight_ih_l0" not in results or all(name in results for name in _weights(case))

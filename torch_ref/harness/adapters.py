@@ -157,8 +157,11 @@ def _torch_pullback(
     def pullback(dy: Array, dh_n: Array, dc_n: Array) -> dict[str, Array]:
         upstream = [torch.from_numpy(np.array(d)) for d in (dy, dh_n, dc_n)]
         found = torch.autograd.grad(
-            outputs, list(leaves.values()), upstream[: len(outputs)],
-            retain_graph=True, allow_unused=True,
+            outputs,
+            list(leaves.values()),
+            upstream[: len(outputs)],
+            retain_graph=True,
+            allow_unused=True,
         )
         return {
             f"d{name}": np.zeros(leaf.shape) if d is None else d.numpy()

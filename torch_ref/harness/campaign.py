@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import hypothesis
-import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
@@ -165,9 +165,7 @@ def check_implementation(
         seconds=time.perf_counter() - started,
         scale=scale,
         clipping=find_clipping(subject) if wrong and scale is None else None,
-        expected_failures={
-            f.check: expected[f.check] for f in failures if f.check in expected
-        },
+        expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
 
 
@@ -188,7 +186,7 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
         if time.perf_counter() > give_up:
             return
         count += 1
-        found = _try(check, subject, replace(case, variant=subject.implementation.variant))
+        found = _try(check, subject, case)
         if found.examples == 0:
             hypothesis.reject()
         tensors.extend(found.tensors)
@@ -209,11 +207,9 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
         suppress_health_check=list(HealthCheck),
         report_multiple_bugs=False,
     )
-    try:
+    # Hypothesis objects to an example that fails once and, after SHRINK_SECONDS, no longer.
+    with suppress(_Stop, HypothesisException):
         hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
-    except (_Stop, HypothesisException):
-        # Hypothesis also objects to an example that fails once and, after SHRINK_SECONDS, not again.
-        pass
     return _Found(check.name, smallest, tuple(tensors), count)
 
 
@@ -227,7 +223,7 @@ def _try(check: Check, subject: Subject, case: Case) -> _Found:
     except CheckFailed as error:
         comparison = error.comparison
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
-    except Exception as error:  # noqa: BLE001  whatever an implementation raises is a finding
+    except Exception as error:
         comparison = None
         sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ")
         failure = Failure(check.name, check.catches, sentence, case, None, error)
@@ -261,10 +257,16 @@ def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
         **implementation.sizes,
     }
     if implementation.form == "vjp":
-        return cases(sizes=sizes, dtypes=abilities.dtypes, magnitudes=_MAGNITUDES)
+        return cases(
+            sizes=sizes,
+            variant=implementation.variant,
+            dtypes=abilities.dtypes,
+            magnitudes=_MAGNITUDES,
+        )
     return model_cases(
         heads=[implementation.head],
         sizes=sizes,
+        variant=implementation.variant,
         dtypes=abilities.dtypes,
         magnitudes=_MAGNITUDES,
         only_one_hot=True,

@@ -1,8 +1,8 @@
 """The checks: one function for each property, and the list that everybody runs.
 
 A check takes a subject and a case and returns what it compared, if anything, or raises CheckFailed.
-Its docstring's first sentence says what it would catch. The list is in the order in which the checks are run, the plainest
-properties first, so that the first failure is the one to read.
+Its docstring says what it would catch. The list is in the order in which the checks are run, the
+plainest properties first, so that the first failure is the one to read.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,15 +52,18 @@ def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
         if not np.isfinite(array).all():
             bad = array[~np.isfinite(array)][0]
             raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
+    return None
 
 
 def check_forward(subject: Subject, case: Case) -> Comparison | None:
     """Another cell, gate order or layout than declared, which would make every gradient differ."""
-    return _require(judge(subject, case, only=OUTPUTS), "The forward pass is not the declared cell's")
+    return _require(
+        judge(subject, case, only=OUTPUTS), "The forward pass is not the declared cell's"
+    )
 
 
 def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
-    """A target left out of the loss because its probability rounds to 0, so that the loss is low."""
+    """A target that is left out of the loss because its probability rounds to 0."""
     weight = case.params["weight_out"]
     limit = np.log(float(np.finfo(case.dtype).max)) * 0.9
     louder = weight.dtype.type(limit / max(1.0, float(np.abs(weight).sum(axis=1).max())))
@@ -68,11 +71,13 @@ def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
     expected, allowed = expected_of(subject, loud)
     actual = subject.run(loud)["loss"]
     if np.isposinf(actual):
-        return
+        return None
     comparison = compare_gradients(
         {"loss": actual}, {"loss": expected["loss"]}, {"loss": allowed["loss"]}
     )
-    return _require(comparison, f"The loss is {float(actual):.3g} where it is {float(expected['loss']):.3g}")
+    return _require(
+        comparison, f"The loss is {float(actual):.3g} where it is {float(expected['loss']):.3g}"
+    )
 
 
 def check_one_step(subject: Subject, case: Case) -> Comparison | None:
@@ -86,11 +91,12 @@ def check_two_steps(subject: Subject, case: Case) -> Comparison | None:
 
 
 def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
-    """A gradient that does not come from upstream: a stale buffer, a constant, a loss of its own."""
+    """A gradient that does not come from upstream: a stale buffer, a loss of its own."""
     silent = replace(case, **{name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM})
     for name, value in _gradients(subject.run(silent)).items():
         if np.any(value != 0):
             raise CheckFailed(f"With zero upstream gradients {name} must be exactly 0 but is not.")
+    return None
 
 
 def check_only_dy(subject: Subject, case: Case) -> Comparison | None:
@@ -153,21 +159,21 @@ def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
     for name, value in first.items():
         if name not in second or not np.array_equal(value, second[name]):
             raise CheckFailed(f"{name} is not the same when the same case is run a second time.")
+    return None
 
 
 def check_inputs_unmodified(subject: Subject, case: Case) -> Comparison | None:
     """A weight, input or upstream gradient that is changed in place."""
     for name in subject.answer(case).modified:
         raise CheckFailed(f"{name} is changed by the call; it must be left as it was.")
+    return None
 
 
 def check_linearity(subject: Subject, case: Case) -> Comparison | None:
     """A pullback that is not linear: it squares, clips, or keeps something from its last call."""
     upside_down = {name: np.flip(getattr(case, name)).copy() for name in _UPSTREAM}
     other = replace(case, **upside_down)
-    both = replace(
-        case, **{name: getattr(case, name) + upside_down[name] for name in _UPSTREAM}
-    )
+    both = replace(case, **{name: getattr(case, name) + upside_down[name] for name in _UPSTREAM})
     parts = [_gradients(subject.run(each)) for each in (case, other)]
     whole = _gradients(subject.run(both))
     budgets = [expected_of(subject, each)[1] for each in (case, other, both)]
@@ -178,23 +184,18 @@ def check_linearity(subject: Subject, case: Case) -> Comparison | None:
 
 def check_clipping(subject: Subject, case: Case) -> Comparison | None:
     """A gradient that is clipped inside: it no longer grows with the upstream gradient."""
-    louder = {
-        name: getattr(case, name) * case.dtype.type(_SAME_CASE_LOUDER) for name in _UPSTREAM
-    }
+    louder = {name: getattr(case, name) * case.dtype.type(_SAME_CASE_LOUDER) for name in _UPSTREAM}
     return _require(judge(subject, replace(case, **louder)), "Large gradients are cut off")
 
 
 def check_carried_state(subject: Subject, case: Case) -> Comparison | None:
     """A state that is not carried over: two windows must give what one of both lengths gives."""
+    assert case.dy is not None
     half = case.x.shape[0] // 2
-    second_half = {"x": case.x[half:], "dy": case.dy[half:] if case.dy is not None else None}
     zero = np.zeros_like(case.dh_n)
-    first = replace(
-        case, x=case.x[:half], dh_n=zero, dc_n=zero,
-        dy=None if case.dy is None else case.dy[:half],
-    )
+    first = replace(case, x=case.x[:half], dy=case.dy[:half], dh_n=zero, dc_n=zero)
     early = subject.run(first)
-    second = replace(case, **second_half, h0=early["h_n"], c0=early["c_n"])
+    second = replace(case, x=case.x[half:], dy=case.dy[half:], h0=early["h_n"], c0=early["c_n"])
     late = subject.run(second)
     early = subject.run(replace(first, dh_n=late["dh0"], dc_n=late["dc0"]))
     _, allowed = expected_of(subject, case)
@@ -295,9 +296,7 @@ def _size_refused(check: Check, bound: Mapping[str, int], abilities: Abilities) 
 
 
 def _only(subject: Subject, case: Case, kept: str) -> Comparison:
-    silent = {
-        name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM if name != kept
-    }
+    silent = {name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM if name != kept}
     return _require(judge(subject, replace(case, **silent)), f"Wrong with {kept} alone")
 
 

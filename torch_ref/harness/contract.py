@@ -23,7 +23,6 @@ from torch_ref.oracles.variant import STANDARD, Variant
 
 Form = Literal["vjp", "loss", "program"]
 _STATES = ("h0", "c0")
-_UPSTREAM = ("dy", "dh_n", "dc_n")
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def as_implementation(target: Any, name: str | None = None) -> Implementation:
             f"the implementation is {type(target).__name__} but must be an Implementation, or a "
             "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
         )
-    called = name or getattr(target, "__qualname__", type(target).__name__)
+    called = name or str(getattr(target, "__qualname__", type(target).__name__))
     if "targets" in _parameters(target, ()):
         return Implementation(called, loss_and_grads=target)
     return Implementation(called, vjp=target)
@@ -127,18 +126,17 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
         Exception: whatever it raises; for a program those of `run_program`.
     """
     layout = implementation.layout
-    if layout == "auto":
+    if not isinstance(layout, Layout):
         raise ValueError(f"the layout of {implementation.name!r} must be found before it is run.")
     if implementation.form == "program":
         assert implementation.command is not None
         results = run_program(implementation.command, case, timeout=implementation.timeout)
         return Answer(results, frozenset())
-    given = {
-        "params": layout.params_to({name: value.copy() for name, value in case.params.items()}),
-        "x": layout.sequence_to(case.x.copy()),
-        "h0": layout.state_to(case.h0.copy()),
-        "c0": layout.state_to(case.c0.copy()),
-    }
+    given = _Given(
+        params=layout.params_to({name: value.copy() for name, value in case.params.items()}),
+        x=layout.input_to(case.x.copy()),
+        states=layout.states_to(case.h0.copy(), case.c0.copy()),
+    )
     if implementation.form == "loss":
         return _run_loss(implementation, layout, case, given)
     return _run_vjp(implementation, layout, case, given)
@@ -154,15 +152,31 @@ def restricted(case: Case, ignored: frozenset[str]) -> Case:
     return replace(case, **zeros)
 
 
-def _run_vjp(
-    implementation: Implementation, layout: Layout, case: Case, given: dict[str, Any]
-) -> Answer:
+@dataclass(frozen=True)
+class _Given:
+    """A case in an implementation's own arrangement. A joined state is one array, else two."""
+
+    params: dict[str, Any]
+    x: Any
+    states: tuple[Any, ...]
+    further: tuple[Any, ...] = ()
+
+    def copied(self) -> dict[str, Any]:
+        """Copies of all arrays, the weights by their names."""
+        states = {f"state {k}": value for k, value in enumerate(self.states)}
+        further = {f"upstream gradient {k}": value for k, value in enumerate(self.further)}
+        return copy.deepcopy({**self.params, "x": self.x, **states, **further})
+
+
+def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:
     assert implementation.vjp is not None
     assert case.dy is not None
-    states = _taken(implementation.vjp, 2, _STATES)
-    before = _flat_copy(given)
+    names = _state_names(layout)
+    states = _taken(implementation.vjp, 2, names)
     returned = implementation.vjp(
-        given["params"], given["x"], *(given[name] for name in states)
+        given.params,
+        given.x,
+        *(state for name, state in zip(names, given.states, strict=True) if name in states),
     )
     if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
         raise MalformedAnswer(
@@ -170,34 +184,32 @@ def _run_vjp(
             "((y, h_n, c_n), pullback)."
         )
     outputs, pullback = returned
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    upstream = {
-        "dy": layout.sequence_to(case.dy.copy()),
-        "dh_n": layout.state_to(case.dh_n.copy()),
-        "dc_n": layout.state_to(case.dc_n.copy()),
-    }
-    before |= _flat_copy(upstream)
-    taken = _taken(pullback, 0, _UPSTREAM)
-    gradients = pullback(*(upstream[name] for name in taken))
-    results: Results = {}
-    converters = (layout.sequence_from, layout.state_from, layout.state_from)
-    for name, value, convert in zip(("y", "h_n", "c_n"), outputs, converters, strict=False):
-        if value is not None:
-            results[name] = convert(np.asarray(value))
-    results |= _read_gradients(implementation, layout, gradients)
-    ignored = (set(_STATES) - set(states)) | (set(_UPSTREAM) - set(taken))
-    return Answer(results, frozenset(ignored), _changed(before, _flat_copy(given | upstream)))
+    upstream = ("dy", *(f"d{name.removesuffix('0')}_n" for name in names))
+    taken = _taken(pullback, 0, upstream)
+    dy = layout.sequence_to(case.dy.copy(), "dy")
+    further = (dy, *layout.states_to(case.dh_n.copy(), case.dc_n.copy()))
+    given = replace(given, further=further)
+    before = given.copied()
+    gradients = pullback(
+        *(value for name, value in zip(upstream, further, strict=True) if name in taken)
+    )
+    results = _read_outputs(layout, outputs)
+    results |= _read_gradients(implementation, layout, case, gradients)
+    ignored = {*names, *upstream} - {*states, *taken}
+    return Answer(results, _in_ours(ignored), _changed(before, given.copied()))
 
 
-def _run_loss(
-    implementation: Implementation, layout: Layout, case: Case, given: dict[str, Any]
-) -> Answer:
+def _run_loss(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:
     assert implementation.loss_and_grads is not None
     assert case.targets is not None
-    states = _taken(implementation.loss_and_grads, 3, _STATES)
-    before = _flat_copy(given)
+    names = _state_names(layout)
+    states = _taken(implementation.loss_and_grads, 3, names)
+    before = given.copied()
     returned = implementation.loss_and_grads(
-        given["params"], given["x"], case.targets.copy(), *(given[name] for name in states)
+        given.params,
+        given.x,
+        layout.targets_to(case.targets.copy()),
+        *(state for name, state in zip(names, given.states, strict=True) if name in states),
     )
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise MalformedAnswer(
@@ -206,17 +218,38 @@ def _run_loss(
     loss, gradients = returned
     results: Results = {}
     if loss is not None:
-        results["loss"] = np.asarray(loss, dtype=case.dtype)
-    results |= _read_gradients(implementation, layout, gradients)
-    ignored = frozenset({*_STATES, "dh_n", "dc_n"} - set(states))
-    return Answer(results, ignored, _changed(before, _flat_copy(given)))
+        results["loss"] = np.asarray(loss, dtype=case.dtype).reshape(())
+    results |= _read_gradients(implementation, layout, case, gradients)
+    ignored = _in_ours({*names} - {*states}) | {"dh_n", "dc_n"}
+    return Answer(results, ignored, _changed(before, given.copied()))
 
 
-def _flat_copy(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies of all arguments; each of the weights by its own name."""
-    flat = {**given, **given.get("params", {})}
-    flat.pop("params", None)
-    return {name: copy.deepcopy(value) for name, value in flat.items()}
+def _state_names(layout: Layout) -> tuple[str, ...]:
+    return ("state0",) if layout.joined_state else _STATES
+
+
+def _in_ours(names: set[str]) -> frozenset[str]:
+    """A joined state's name as those of its two parts."""
+    parts = {"state0": ("h0", "c0"), "dstate_n": ("dh_n", "dc_n")}
+    return frozenset(part for name in names for part in parts.get(name, (name,)))
+
+
+def _read_outputs(layout: Layout, outputs: Any) -> Results:
+    """y, h_n and c_n of what came back; None, or nothing, stands for what it does not return."""
+    y, *states = outputs if isinstance(outputs, tuple) else (outputs,)
+    results: Results = {}
+    try:
+        if y is not None:
+            results["y"] = layout.sequence_from(y)
+        if layout.joined_state and states and states[0] is not None:
+            results["h_n"], results["c_n"] = layout.states_from(states[0])
+        elif not layout.joined_state:
+            for name, state in zip(("h_n", "c_n"), states, strict=False):
+                if state is not None:
+                    results[name] = layout.state_from(state, name)
+    except ValueError as error:
+        raise MalformedAnswer(str(error)) from None
+    return results
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
@@ -232,7 +265,7 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, 
 
 
 def _read_gradients(
-    implementation: Implementation, layout: Layout, gradients: Any
+    implementation: Implementation, layout: Layout, case: Case, gradients: Any
 ) -> dict[str, FloatArray]:
     if not isinstance(gradients, Mapping):
         raise MalformedAnswer(
@@ -241,7 +274,7 @@ def _read_gradients(
         )
     present = {name: np.asarray(value) for name, value in gradients.items() if value is not None}
     try:
-        return layout.gradients_from(present)
+        return layout.gradients_from(present, like=case.params)
     except (ValueError, KeyError) as error:
         raise MalformedAnswer(f"the gradients of {implementation.name}: {error}") from None
 

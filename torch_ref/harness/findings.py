@@ -70,8 +70,7 @@ def find_scale(subject: Subject) -> Scale | None:
     """
     ratios = []
     for seed, sizes in enumerate(_SIZES):
-        if (case := _case_of(subject, sizes, seed)) is None:
-            continue
+        case = _case_of(subject, sizes, seed)
         actual, expected, allowed = _gradients(subject, case)
         ratio = _common_ratio(case, actual, expected, allowed)
         if ratio is None:
@@ -87,7 +86,7 @@ def find_clipping(subject: Subject) -> Clipping | None:
 
     The loss form has no upstream gradient to enlarge: there the output weights are.
     """
-    cases = [case for k, sizes in enumerate(_SIZES) if (case := _case_of(subject, sizes, k))]
+    cases = [_case_of(subject, sizes, k) for k, sizes in enumerate(_SIZES)]
     loud = [_louder(case, 2.0**10) for case in cases]
     found = {_clipping_of(*_gradients(subject, case)) for case in loud}
     if len(found) != 1:
@@ -125,18 +124,18 @@ def _louder(case: Case, factor: float) -> Case:
     return replace(case, params={**case.params, "weight_out": weight * 64})
 
 
-def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case | None:
+def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:
     implementation, abilities = subject.implementation, subject.abilities
     sizes = {"H": 3, "L": 1, **wanted} | dict(implementation.sizes)
     sizes["B"] = sizes["B"] if abilities.batches else 1
-    case = sized_case(
+    return sized_case(
         sizes,
         dtype=abilities.dtypes[0],
         targets=implementation.form != "vjp",
         head=implementation.head,
+        variant=implementation.variant,
         seed=seed,
     )
-    return replace(case, variant=implementation.variant)
 
 
 def _gradients(
@@ -178,7 +177,7 @@ def _common_ratio(
     if under == 0 or not np.isfinite(a).all():
         return None
     value = float(np.sum((a / b) * (e / b))) / under
-    # Every element may be off by |value| * b, so the ratio by no more than the weighted sum of that.
+    # Every element may be off by |value| * b, so the ratio by no more than their weighted sum.
     uncertainty = abs(value) * float(np.sum(np.abs(e) / b)) / under
     off = np.abs(a - value * e)
     explained = bool(np.all(off <= abs(value) * b + uncertainty * np.abs(e)))

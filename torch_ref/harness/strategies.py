@@ -19,6 +19,7 @@ from manual_lstm.model import Head
 from manual_lstm.params import glorot_limit
 from manual_lstm.tasks import one_hot
 from torch_ref.oracles.case import Case
+from torch_ref.oracles.variant import PEEPHOLES, STANDARD, Variant
 
 DTYPES = ("float32", "float64")
 # The weights' limit in multiples of Glorot's: his own, that of the sigmoid gates, gates that are
@@ -91,6 +92,7 @@ def cases(
     max_hidden: int = 8,
     max_layers: int = 3,
     sizes: Sizes | None = None,
+    variant: Variant = STANDARD,
     dtypes: Sequence[DTypeLike] = DTYPES,
     magnitudes: Sequence[float] = MAGNITUDES,
 ) -> Case:
@@ -101,6 +103,7 @@ def cases(
             the least is 1.
         sizes: what overrides these: "T", "B", "I", "H" or "L" to a size, or to the least and the
             greatest.
+        variant: the cell.
         dtypes: of which one is drawn for all arrays.
         magnitudes: of the weights, as for `parameters`.
 
@@ -117,10 +120,11 @@ def cases(
     )
     numbers = _numbers(draw, draw(st.sampled_from(dtypes)))
     params = _stack(numbers, inputs, hidden, layers, draw(st.sampled_from(magnitudes)))
+    params |= _peepholes(numbers, hidden, layers, variant)
     x = numbers("x", (steps, batch, inputs), 1.0)
     h0, c0 = _states(numbers, layers, batch, hidden)
     dy, dh_n, dc_n = _upstream(numbers, steps, batch, hidden, layers)
-    return Case(params, x, h0, c0, dh_n, dc_n, dy=dy)
+    return Case(params, x, h0, c0, dh_n, dc_n, dy=dy, variant=variant)
 
 
 @st.composite
@@ -134,6 +138,7 @@ def model_cases(
     max_hidden: int = 8,
     max_layers: int = 3,
     sizes: Sizes | None = None,
+    variant: Variant = STANDARD,
     dtypes: Sequence[DTypeLike] = DTYPES,
     magnitudes: Sequence[float] = MAGNITUDES,
     only_one_hot: bool = False,
@@ -166,6 +171,7 @@ def model_cases(
     numbers = _numbers(draw, dtype)
     magnitude = draw(st.sampled_from(magnitudes))
     params = _stack(numbers, classes, hidden, layers, magnitude)
+    params |= _peepholes(numbers, hidden, layers, variant)
     if not bounded:
         limit = _few_bits(magnitude * glorot_limit(hidden, classes))
         params["weight_out"] = numbers("weight_out", (classes, hidden), limit)
@@ -184,6 +190,7 @@ def model_cases(
         dc_n,
         targets=symbols[1:],
         dloss=1.0 if only_one_hot else draw(st.sampled_from((1.0, -0.75, 3.0, 0.0))),
+        variant=variant,
     )
 
 
@@ -234,6 +241,13 @@ def _stack(
         ):
             params[name] = numbers(name, shape, limit).reshape(4 * hidden, *shape[2:])
     return params
+
+
+def _peepholes(
+    numbers: Numbers, hidden: int, layers: int, variant: Variant
+) -> dict[str, FloatArray]:
+    names = PEEPHOLES if variant.peepholes else ()
+    return {f"{name}_l{k}": numbers(name, (hidden,), 1.0) for k in range(layers) for name in names}
 
 
 def _states(

@@ -82,7 +82,7 @@ class Case:
 
 
 def stack_cases(cases: Sequence[Case]) -> Case:
-    """Cases of the same sizes, dtype, head and dloss as one, for `equations.solve` to broadcast.
+    """Cases that differ in their numbers only, as one for `equations.solve` to broadcast.
 
     Returns:
         A case whose weights, h0 and c0 have an axis N in front of their own or, as x, dy and
@@ -105,6 +105,7 @@ def stack_cases(cases: Sequence[Case]) -> Case:
         stack("dy"),
         stack("targets"),
         first.dloss,
+        first.variant,
     )
 
 

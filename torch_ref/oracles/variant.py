@@ -77,7 +77,7 @@ class Variant:
         """
         known = [field.name for field in fields(cls)]
         if not isinstance(data, Mapping):
-            raise ValueError(  # noqa: TRY004, every wrong input is a ValueError
+            raise ValueError(
                 f"variant is {data!r} but must be an object with any of {', '.join(known)}."
             )
         for name in data:
