@@ -1,12 +1,14 @@
 """The command `manual-lstm`, one module for each of its commands.
 
-Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input.
+Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input; 3 the implementation under test
+crashed; 4 it ran out of time.
 """
 
 import sys
 
 import typer
 
+from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 
 app = typer.Typer(
@@ -16,11 +18,7 @@ app = typer.Typer(
     help="Verify a hand-written LSTM: forward, backward, loss.",
 )
 app.command()(diff)
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `diff` a command of its own while it is the only one."""
+app.command()(check)
 
 
 def main() -> None:

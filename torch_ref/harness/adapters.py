@@ -4,7 +4,6 @@ Each function returns a callable in the contract's vjp form, for `Implementation
 checked as it is. The layout stays the implementation's own: params are its arrays, by its names.
 """
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -118,17 +117,19 @@ def from_torch(call: TorchCall) -> Vjp:
     return vjp
 
 
-def from_module(module: nn.Module) -> Vjp:
+def from_module(module: nn.Module, prefix: str = "") -> Vjp:
     """A torch module with nn.LSTM's signature: `module(x, (h0, c0)) -> (y, (h_n, c_n))`.
 
     Args:
-        module: an nn.LSTM, a scripted or exported one, or a module of your own. It is copied;
-            the names of its parameters are those that the layout gives.
+        module: an nn.LSTM, a scripted or exported one, or a module of your own. The names of its
+            parameters are those that the layout gives; its weights and dtype become the case's.
+        prefix: what stands in front of those names: "lstm." for a module that holds its LSTM as
+            `self.lstm`. (torch cannot call a bare nn.LSTM that was scripted, only one inside.)
     """
 
     def vjp(params: Mapping[str, Array], x: Array, h0: Array, c0: Array) -> Any:
-        mine = copy.deepcopy(module).to(torch.from_numpy(np.array(x)).dtype)
-        named = dict(mine.named_parameters())
+        module.to(torch.from_numpy(np.array(x)).dtype)
+        named = {name.removeprefix(prefix): p for name, p in module.named_parameters()}
         if set(named) != set(params):
             raise NotImplementedError(
                 f"the module has the parameters {sorted(named)}, the case {sorted(params)}"
@@ -140,7 +141,7 @@ def from_module(module: nn.Module) -> Vjp:
             name: torch.from_numpy(np.array(value)).requires_grad_()
             for name, value in {"x": x, "h0": h0, "c0": c0}.items()
         }
-        y, (h_n, c_n) = mine(leaves["x"], (leaves["h0"], leaves["c0"]))
+        y, (h_n, c_n) = module(leaves["x"], (leaves["h0"], leaves["c0"]))
         outputs = (y, h_n, c_n)
         return _torch_outputs(outputs), _torch_pullback(outputs, named | leaves)
 

@@ -14,7 +14,7 @@ from hypothesis.errors import HypothesisException
 
 from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.abilities import find_abilities
-from torch_ref.harness.checks import CHECKS, Check, CheckFailed, not_applicable
+from torch_ref.harness.checks import CHECKS, OUTPUTS, Check, CheckFailed, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import Clipping, Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Inconclusive, Subject
@@ -25,7 +25,9 @@ from torch_ref.oracles.case import Case
 SHRINK_SECONDS = 10.0
 # As many cases go to a process at a time.
 PART = 50
-# Open, ordinary and tiny weights. Saturated ones only slow a campaign: they hide gradients.
+_KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
+_STATES = ("dx", "dh0", "dc0")
+# Ordinary, larger and tiny weights. Saturated ones only slow a campaign: they hide gradients.
 _MAGNITUDES = (1.0, 4.0, 2.0**-20)
 
 
@@ -327,7 +329,17 @@ def _worst(found: Sequence[_Found]) -> tuple[TensorError, ...]:
         for tensor in each.tensors:
             if tensor.name not in worst or tensor.used > worst[tensor.name].used:
                 worst[tensor.name] = tensor
-    return tuple(worst.values())
+    return tuple(sorted(worst.values(), key=lambda tensor: _order(tensor.name)))
+
+
+def _order(name: str) -> tuple[int, int, int, str]:
+    """Outputs, then the weights from the first layer up, then the head's, then dx, dh0, dc0."""
+    kind, _, layer = name.removeprefix("d").partition("_l")
+    if name in OUTPUTS:
+        return 0, 0, OUTPUTS.index(name), name
+    if layer.isdigit():
+        return 1, int(layer), _KINDS.index(kind) if kind in _KINDS else len(_KINDS), name
+    return (3, 0, _STATES.index(name), name) if name in _STATES else (2, 0, 0, name)
 
 
 def _size(case: Case | None) -> tuple[int, ...]:

@@ -34,14 +34,16 @@ def _lines(report: CheckReport) -> Iterator[Text]:
         )
     else:
         yield Text.assemble(("DISAGREES. ", "bold red"), _headline(report))
-    for finding in (report.layout, report.clipping and report.clipping.sentence):
-        if finding:
-            yield Text(finding)
-    if report.scale is None:
-        for failure in report.failures:
-            yield Text.assemble(("  fails  ", "red"), f"{failure.check}: {failure.sentence}")
+    if report.layout:
+        yield Text(report.layout)
+    if report.clipping is not None:
+        yield Text(report.clipping.sentence)
+    if len(report.failures) > 1 and report.scale is None:
+        yield Text(f"Fails too: {', '.join(failure.check for failure in report.failures[1:])}.")
+    if report.failures and report.passed and report.scale is None:
+        yield Text(f"Holds: {', '.join(report.passed)}.")
     for check, reason in report.expected_failures.items():
-        yield Text(f"  fails as expected  {check}: {reason}")
+        yield Text(f"Fails as expected: {check} ({reason}).")
     if report.unverified:
         yield Text(f"Not verified: {'; '.join(report.unverified)}.")
 
@@ -52,4 +54,5 @@ def _headline(report: CheckReport) -> str:
     if report.scale is not None:
         return report.scale.sentence
     first = report.failures[0]
-    return f"The first check that fails is {first.check}, which is there to catch:\n{first.catches}"
+    catches = f" It is there to catch:\n  {first.catches}" if first.catches else ""
+    return f"{first.check} fails: {first.sentence}{catches}"
