@@ -7,7 +7,9 @@ import sys
 
 import typer
 
+from torch_ref.cli.case import case
 from torch_ref.cli.diff import diff
+from torch_ref.cli.init_client import init_client
 
 app = typer.Typer(
     add_completion=False,
@@ -16,11 +18,8 @@ app = typer.Typer(
     help="Verify a hand-written LSTM: forward, backward, loss.",
 )
 app.command()(diff)
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `diff` a command of its own while it is the only one."""
+app.command()(case)
+app.command("init-client")(init_client)
 
 
 def main() -> None:
