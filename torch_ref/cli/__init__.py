@@ -8,8 +8,10 @@ import sys
 
 import typer
 
+from torch_ref.cli.case import case
 from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
+from torch_ref.cli.init_client import init_client
 
 app = typer.Typer(
     add_completion=False,
@@ -19,6 +21,8 @@ app = typer.Typer(
 )
 app.command()(diff)
 app.command()(check)
+app.command()(case)
+app.command("init-client")(init_client)
 
 
 def main() -> None:

@@ -358,5 +358,5 @@ def _check_result(arrays: Mapping[str, Array], case: Case) -> None:
         if array.shape != shapes[name]:
             raise ValueError(f"{name} has shape {array.shape} but must be {shapes[name]}.")
         if array.dtype != case.dtype:
-            raise ValueError(f"{name} is {array.dtype} but must be {case.dtype}, as the case is.")
+            raise ValueError(f"{name} is {array.dtype} but must be {case.dtype}, the case's own.")
         check_finite(name, array)
