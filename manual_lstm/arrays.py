@@ -36,6 +36,15 @@ def check_count(name: str, value: object) -> int:
     return int(value)
 
 
+def check_number(name: str, value: object) -> float:
+    """`value` as a float; ValueError unless it is one finite number."""
+    if isinstance(value, float | int | np.number | np.ndarray) and np.ndim(value) == 0:
+        number = float(value)
+        if np.isfinite(number):
+            return number
+    raise ValueError(f"{name} is {value!r} but must be one finite number.")
+
+
 def check_array(
     name: str,
     value: ArrayLike,
@@ -57,9 +66,12 @@ def check_array(
         `value` as an array, not copied where it was one.
 
     Raises:
-        ValueError: wrong rank, size or dtype, empty, or not finite.
+        ValueError: no array, wrong rank, size or dtype, empty, or not finite.
     """
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths but must be an array.") from None
     names = axes.split(",")
     shape = f"({axes.replace(',', ', ')}{',' if len(names) == 1 else ''})"
     known = ", ".join(f"{axis} = {sizes[axis]}" for axis in names if axis in sizes)

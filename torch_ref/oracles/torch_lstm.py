@@ -107,7 +107,8 @@ def torch_lstm_vjp(
         upstream = _upstream(outputs, ("dy", "dh_n", "dc_n"), (dy, dh_n, dc_n))
         return _gradients(outputs, upstream, wanted)
 
-    return (y.detach().numpy(), h_n.detach().numpy(), c_n.detach().numpy()), pullback
+    # torch keeps y for its backward: a caller who changes the outputs gets copies to change.
+    return tuple(output.detach().numpy().copy() for output in outputs), pullback
 
 
 def _bias_sum(arrays: Mapping[str, Array], layer: str, rows: int, dtype: np.dtype[Any]) -> Array:
