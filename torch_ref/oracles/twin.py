@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from manual_lstm.arrays import Gradients, Params, check_array, check_targets
+from manual_lstm.arrays import Gradients, Params, check_array, check_number, check_targets
 from manual_lstm.params import lstm_sizes
 from torch_ref.oracles.variant import PEEPHOLES, STANDARD, Variant, check_peepholes
 
@@ -28,7 +28,7 @@ def share_params(params: Params) -> dict[str, Tensor]:
 
     Returns:
         The same names. An update in place on either side is seen on the other; an array that is
-        read-only or not C-contiguous cannot be shared and is copied.
+        read-only or not C-contiguous, or has a negative stride, cannot be shared and is copied.
     """
     return {name: _tensor(value).requires_grad_() for name, value in params.items()}
 
@@ -87,12 +87,14 @@ def autograd_model_vjp(
         (loss, h_n, c_n), and pullback(dloss, dh_n, dc_n) -> {"d" + name: array}.
 
     Raises:
-        ValueError: as `autograd_vjp`, or targets of the wrong shape, not integer, out of range.
+        ValueError: as `autograd_vjp`, or targets of the wrong shape, not integer, out of range,
+            or half a head.
     """
-    leaves = _leaves(params, x, h0, c0, variant)
+    head = _head_params(params)
+    leaves = _leaves(params, x, h0, c0, variant) | share_params(head)
     y, h_n, c_n = _stack(leaves, variant)
     logits = y
-    if "weight_out" in leaves:
+    if head:
         logits = torch.einsum("tbh,vh->tbv", y, leaves["weight_out"]) + leaves["bias_out"]
     steps, batch, num_classes = logits.shape
     target = torch.from_numpy(
@@ -106,9 +108,9 @@ def autograd_model_vjp(
     def pullback(
         dloss: float, dh_n: ArrayLike | None = None, dc_n: ArrayLike | None = None
     ) -> Gradients:
-        dloss_array = np.asarray(dloss, dtype=leaves["x"].detach().numpy().dtype)
-        upstream = _upstream(outputs, ("dloss", "dh_n", "dc_n"), (dloss_array, dh_n, dc_n))
-        return _gradients(outputs, upstream, leaves)
+        of_loss = torch.tensor(check_number("dloss", dloss), dtype=loss.dtype)
+        of_states = _upstream((h_n, c_n), ("dh_n", "dc_n"), (dh_n, dc_n))
+        return _gradients(outputs, [of_loss, *of_states], leaves)
 
     return (float(loss.detach()), h_n.detach().numpy(), c_n.detach().numpy()), pullback
 
@@ -157,19 +159,39 @@ def _leaves(
 ) -> dict[str, Tensor]:
     inputs, hidden, layers, dtype = lstm_sizes(params)
     check_peepholes(params, variant)
-    for name in params:
+    kinds = ("weight_ih", "weight_hh", "bias", *(PEEPHOLES if variant.peepholes else ()))
+    weights = {
+        f"{kind}_l{layer}": np.asarray(params[f"{kind}_l{layer}"])
+        for layer in range(layers)
+        for kind in kinds
+    }
+    for name in weights:
         if name.startswith(PEEPHOLES):
-            check_array(name, params[name], "H", {"H": hidden}, dtype)
+            check_array(name, weights[name], "H", {"H": hidden}, dtype)
     x = check_array("x", x, "T,B,I", {"I": inputs}, dtype)
     sizes = {"L": layers, "B": x.shape[1], "H": hidden}
     zero = np.zeros((layers, x.shape[1], hidden), dtype)
     h0 = zero if h0 is None else check_array("h0", h0, "L,B,H", sizes, dtype)
     c0 = zero if c0 is None else check_array("c0", c0, "L,B,H", sizes, dtype)
-    return share_params({**params, "x": x, "h0": h0, "c0": c0})
+    return share_params({**weights, "x": x, "h0": h0, "c0": c0})
+
+
+def _head_params(params: Params) -> Params:
+    """The linear head's weights, checked; empty for the bounded head."""
+    if "weight_out" not in params and "bias_out" not in params:
+        return {}
+    _, hidden, _, dtype = lstm_sizes(params)
+    for name in ("weight_out", "bias_out"):
+        if name not in params:
+            raise ValueError(f"params has no {name}, which the linear head needs.")
+    weight = check_array("weight_out", params["weight_out"], "V,H", {"H": hidden}, dtype)
+    bias = check_array("bias_out", params["bias_out"], "V", {"V": len(weight)}, dtype)
+    return {"weight_out": weight, "bias_out": bias}
 
 
 def _tensor(array: Array) -> Tensor:
-    shareable = array.flags.writeable and array.flags.c_contiguous
+    in_order = array.flags.c_contiguous and all(stride >= 0 for stride in array.strides)
+    shareable = array.flags.writeable and in_order
     return torch.from_numpy(array if shareable else np.array(array, order="C"))
 
 
@@ -178,13 +200,11 @@ def _upstream(
 ) -> list[Tensor]:
     upstream = []
     for output, name, value in zip(outputs, names, values, strict=True):
-        array = np.zeros(output.shape) if value is None else np.asarray(value)
-        if array.shape != tuple(output.shape):
-            raise ValueError(
-                f"{name} has shape {array.shape} but must be {tuple(output.shape)}, "
-                "the shape of what it is the gradient of."
-            )
-        upstream.append(torch.as_tensor(np.array(array), dtype=output.dtype))
+        axes = "T,B,H" if name == "dy" else "L,B,H"
+        sizes = dict(zip(axes.split(","), output.shape, strict=True))
+        zero = torch.zeros_like(output).numpy()
+        array = zero if value is None else check_array(name, value, axes, sizes, zero.dtype)
+        upstream.append(torch.from_numpy(np.array(array)))
     return upstream
 
 
