@@ -36,6 +36,9 @@ def check(
         str | None, typer.Option(metavar="PATH", help="Only this case, from an exchange file.")
     ] = None,
     head: Annotated[HeadName, typer.Option(help="Of a program.")] = HeadName.linear,
+    without: Annotated[
+        str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
+    ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
     timeout: Annotated[float, typer.Option(min=0.01, help="Of one run, in seconds.")] = 10.0,
@@ -54,12 +57,17 @@ def check(
         raise ValueError("check needs either package.module:object or --command, and not both.")
     if command is not None:
         implementation = Implementation(
-            command, command=command, head=head.value, dtype="float32", timeout=timeout
+            command,
+            command=command,
+            head=head.value,
+            dtype="float32",
+            timeout=timeout,
+            without=frozenset(name.strip() for name in without.split(",") if name.strip()),
         )
     else:
         assert target is not None
         implementation = load_target(target)
-    words = ["check", *([target] if target else ["--command", command or "", "--head", head.value])]
+    words = ["check", *_same_implementation(target, command, head.value, without)]
     try:
         report = _run(implementation, case, examples, jobs, seed)
     except ValueError:
@@ -138,6 +146,14 @@ def _bar(examples: int) -> Iterator[Any]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=examples)
         yield lambda count: bar.advance(task, count)
+
+
+def _same_implementation(
+    target: str | None, command: str | None, head: str, without: str
+) -> list[str]:
+    if command is None:
+        return [str(target)]
+    return ["--command", command, "--head", head, *(["--without", without] if without else [])]
 
 
 def _status(report: CheckReport) -> int:

@@ -132,10 +132,12 @@ def check_long(subject: Subject, case: Case) -> Comparison | None:
 def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | None:
     """A mean over the batch for a sum, or members that mix."""
     batch = case.x.shape[1]
+    if case.targets is not None:
+        # A mean over the batch counts each member 1/B, but what comes through the states fully.
+        case = replace(case, dh_n=np.zeros_like(case.dh_n), dc_n=np.zeros_like(case.dc_n))
     _, allowed = expected_of(subject, case)
     whole = subject.run(case)
     weights = [name for name in whole if name.removeprefix("d") in case.params]
-    # With targets the mean over the batch is the loss's own, so that each member counts 1/B.
     share = 1 if case.targets is None or subject.implementation.reduction == "sum" else 1 / batch
     members = [subject.run(_member(case, b)) for b in range(batch)]
     total = {name: sum(share * member[name] for member in members) for name in weights}

@@ -41,6 +41,9 @@ class Implementation:
         sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
         dtype: "float32" or "float64" where it has only that one; None is for both.
         timeout: of one run of the command, in seconds.
+        without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n": it is
+            given zeros, and the report lists it as not verified. For the other forms the
+            callable's own parameters tell.
 
     Raises:
         ValueError: not just one form, or a word that is not in the list.
@@ -57,6 +60,7 @@ class Implementation:
     sizes: Mapping[str, int] = field(default_factory=dict)
     dtype: Literal["float32", "float64"] | None = None
     timeout: float = 10.0
+    without: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         forms = [self.vjp, self.loss_and_grads, self.command]
@@ -68,7 +72,9 @@ class Implementation:
         _check_word("head", self.head, ("linear", "bounded"))
         _check_word("dtype", self.dtype, (None, "float32", "float64"))
         for size in self.sizes:
-            _check_word("sizes", size, ("T", "B", "I", "H", "L", "V"))
+            _check_word("sizes", size, ("T", "B", "I", "H", "L"))
+        for name in self.without:
+            _check_word("without", name, ("h0", "c0", "dh_n", "dc_n"))
 
     @property
     def form(self) -> Form:
@@ -130,8 +136,9 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
         raise ValueError(f"the layout of {implementation.name!r} must be found before it is run.")
     if implementation.form == "program":
         assert implementation.command is not None
-        results = run_program(implementation.command, case, timeout=implementation.timeout)
-        return Answer(results, frozenset())
+        given_case = restricted(case, implementation.without)
+        results = run_program(implementation.command, given_case, timeout=implementation.timeout)
+        return Answer(results, implementation.without)
     given = _Given(
         params=layout.params_to({name: value.copy() for name, value in case.params.items()}),
         x=layout.input_to(case.x.copy()),

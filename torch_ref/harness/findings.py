@@ -128,7 +128,7 @@ def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:
     implementation, abilities = subject.implementation, subject.abilities
     sizes = {"H": 3, "L": 1, **wanted} | dict(implementation.sizes)
     sizes["B"] = sizes["B"] if abilities.batches else 1
-    return sized_case(
+    case = sized_case(
         sizes,
         dtype=abilities.dtypes[0],
         targets=implementation.form != "vjp",
@@ -136,6 +136,10 @@ def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:
         variant=implementation.variant,
         seed=seed,
     )
+    if case.targets is None:
+        return case
+    # What comes through the last states does not have the loss's scale.
+    return replace(case, dh_n=np.zeros_like(case.dh_n), dc_n=np.zeros_like(case.dc_n))
 
 
 def _gradients(
