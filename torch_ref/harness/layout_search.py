@@ -242,7 +242,8 @@ def _differences(layout: Layout, base: Layout) -> list[str]:
     if differs("states"):
         words.append(f"its states are {in_words(layout.states)}")
     if differs("joined_state"):
-        words.append(f"its states are {'joined' if layout.joined_state else 'apart'}")
+        joined = f"joined as [{', '.join(layout.joined_state)}]"
+        words.append(f"its states are {joined if layout.joined_state else 'apart'}")
     if differs("flat"):
         words.append("its weights are one vector" if layout.flat else "its arrays are apart")
     return words
