@@ -106,7 +106,8 @@ class Layout(LayoutFields):
         """Their gradients in our arrangement, as copies. What they leave out is left out.
 
         Args:
-            gradients: "d" + their name to array; dx, dh0, dc0 or the joined dstate0 too.
+            gradients: "d" + their name to array; dx, dh0, dc0 or the joined dstate0 too. None is
+                the same as leaving it out.
             like: weights of ours with the same sizes, to check shapes with; needed for a flat
                 vector.
 
@@ -119,7 +120,7 @@ class Layout(LayoutFields):
         Raises:
             ValueError: an array that is unknown or misshapen, or given for some gates only.
         """
-        rest = dict(gradients)
+        rest = {name: value for name, value in gradients.items() if value is not None}
         ours: Gradients = {}
         if f"d{self.x}" in rest:
             ours |= self._dx_from(rest.pop(f"d{self.x}"))

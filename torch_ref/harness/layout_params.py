@@ -8,6 +8,7 @@ neuron, which nothing may use.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def arrays_from(
     if layout.flat:
         rest |= _unflatten(layout, rest, like, prefix)
     ours: dict[str, Array] = {}
-    for layer in range(_count_layers(layout, rest, prefix)):
+    for layer in _layers_in(layout, rest, prefix):
         parts: dict[str, Array] = {}
         for role in roles(layout):
             names = [prefix + name for name in _names(layout, role, layer)]
@@ -283,15 +284,26 @@ def _names(layout: LayoutFields, role: str, layer: int) -> list[str]:
     return [template.format(layer=number, gate=called[gate]) for gate in layout.gate_order]
 
 
-def _count_layers(layout: LayoutFields, arrays: Mapping[str, Array], prefix: str) -> int:
-    """One more than the highest layer that has an array, at least one."""
-    count = 1
+def _layers_in(layout: LayoutFields, arrays: Mapping[str, Array], prefix: str) -> list[int]:
+    """The layers to read: of weights every one up to the highest, of gradients those there are."""
+    found = {layout.first_layer}
     for role in roles(layout):
-        if "{layer}" in getattr(layout, role):
-            for layer in range(len(arrays)):
-                if any(prefix + name in arrays for name in _names(layout, role, layer)):
-                    count = max(count, layer + 1)
-    return count
+        pattern = re.compile(re.escape(prefix) + _pattern(getattr(layout, role), layout.gate_names))
+        for match in filter(None, map(pattern.fullmatch, arrays)):
+            found.add(int(match.groupdict().get("layer") or layout.first_layer))
+    layers = sorted(number - layout.first_layer for number in found)
+    return [layer for layer in layers if layer >= 0] if prefix else list(range(layers[-1] + 1))
+
+
+def _pattern(template: str, gate_names: Sequence[str]) -> str:
+    pattern = ""
+    for text, place, _, _ in Formatter().parse(template):
+        pattern += re.escape(text)
+        if place == "gate":
+            pattern += f"(?:{'|'.join(map(re.escape, gate_names))})"
+        if place == "layer":
+            pattern += r"(?P=layer)" if "?P<layer>" in pattern else r"(?P<layer>\d+)"
+    return pattern
 
 
 def _check_layers(layout: LayoutFields, layers: int) -> None:

@@ -34,7 +34,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "joined_state": get_args(Joined),
 }
 _FLAGS = ("transposed", "leading_axis")
-_GATE_WORDS = {
+GATE_WORDS = {
     "blocks": "in one matrix",
     "interleaved": "interleaved per unit",
     "stacked": "along an axis of their own",
@@ -176,7 +176,8 @@ def _are_texts(value: Any) -> bool:
 
 def describe(fields: LayoutFields) -> str:
     """A layout in a short phrase: what every layout has, then what is not as usual."""
-    parts = [_gate_phrase(fields), *_matrix_phrases(fields), bias_phrase(fields)]
+    bias = bias_phrase(fields).replace("a single bias", "bias single")
+    parts = [_gate_phrase(fields), *_matrix_phrases(fields), bias]
     sequence = fields.sequence
     usual = {"TBI": "time first", "BTI": "batch first", "TI": "one sequence (T, I)"}
     parts.append(usual.get(sequence, f"sequences {in_words(sequence)}"))
@@ -190,7 +191,7 @@ def describe(fields: LayoutFields) -> str:
 
 
 def _gate_phrase(fields: LayoutFields) -> str:
-    return f"gates {gates_in_words(fields)} {_GATE_WORDS[fields.gates]}"
+    return f"gates {gates_in_words(fields)} {GATE_WORDS[fields.gates]}"
 
 
 def gates_in_words(fields: LayoutFields) -> str:
@@ -200,7 +201,7 @@ def gates_in_words(fields: LayoutFields) -> str:
 
 def _matrix_phrases(fields: LayoutFields) -> Iterable[str]:
     if fields.matrices != "split":
-        yield joined_phrase(fields)
+        yield f"W and U {joined_phrase(fields)}"
     if fields.transposed:
         yield "transposed"
     if fields.leading_axis:
@@ -208,17 +209,17 @@ def _matrix_phrases(fields: LayoutFields) -> Iterable[str]:
 
 
 def joined_phrase(fields: LayoutFields) -> str:
-    """Whether W and U are one matrix: "W and U joined as [h, x, 1]"."""
+    """Whether W and U are one matrix: "joined as [h, x, 1]", "apart"."""
     if fields.matrices == "split":
-        return "W and U apart"
+        return "apart"
     letters = list(fields.matrices)
     if fields.bias in IN_MATRIX:
         letters.insert(IN_MATRIX.index(fields.bias), "1")
-    return f"W and U joined as [{', '.join(letters)}]"
+    return f"joined as [{', '.join(letters)}]"
 
 
 def bias_phrase(fields: LayoutFields) -> str:
-    """Where the bias is: "bias single", "bias as the last column of W"."""
+    """Where the bias is: "a single bias", "bias as the last column of W"."""
     bias = fields.bias
     if bias in IN_MATRIX:
         line = "row" if fields.transposed else "column"
@@ -228,7 +229,7 @@ def bias_phrase(fields: LayoutFields) -> str:
         return f"{phrase} ({also[neuron]})" if neuron else phrase
     words = {
         "none": "no bias",
-        "single": "bias single",
+        "single": "a single bias",
         "pair": "two biases",
         "concatenated": "two biases in one array",
     }[bias]
