@@ -149,6 +149,30 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     return _run_vjp(implementation, layout, case, given)
 
 
+def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Callable[..., Any]:
+    """Its forward alone, forward(params, x, *states), on arrays in its own arrangement."""
+    if implementation.loss_and_grads is not None and case.targets is not None:
+        loss_and_grads, targets = implementation.loss_and_grads, case.targets
+        count = len(_taken(loss_and_grads, 3, _state_names(layout)))
+
+        def loss(params: Any, x: Any, *states: Any) -> Any:
+            return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
+
+        return loss
+    assert implementation.vjp is not None
+    vjp = implementation.vjp
+    taken = len(_taken(vjp, 2, _state_names(layout)))
+    return lambda params, x, *states: vjp(params, x, *states[:taken])[0]
+
+
+def states_taken(implementation: Implementation, layout: Layout) -> frozenset[str]:
+    """Which of "h0" and "c0" its callable takes."""
+    names = _state_names(layout)
+    if implementation.loss_and_grads is not None:
+        return _in_ours({*_taken(implementation.loss_and_grads, 3, names)})
+    return _in_ours({*_taken(implementation.vjp or (lambda: None), 2, names)})
+
+
 class MalformedAnswer(Exception):
     """An implementation returned something that the contract has no place for."""
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.checks import OUTPUTS
-from torch_ref.harness.judge import Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import OUTPUTS, Clipping, Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case
 
 Array = NDArray[Any]
@@ -32,23 +31,10 @@ class Scale:
                 "Every gradient is right but for its sign. At the softmax the gradient is "
                 "(p - onehot) / (T B), equation (26), not (onehot - p)."
             )
-        return f"Every gradient is right but for one factor common to all: {self.words}."
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """Gradients are cut off inside, by value or by norm, at `limit`."""
-
-    kind: Literal["value", "norm"]
-    limit: float
-
-    @property
-    def sentence(self) -> str:
-        """The finding for people."""
-        return (
-            f"Gradients are clipped inside, by {self.kind} at {self.limit:.6g}, and right where "
-            "they are smaller. Clip after the comparison."
-        )
+        sentence = f"Every gradient is right but for one factor common to all: {self.words}."
+        if self.words in ("T", "T B"):
+            return f'{sentence} Of a loss that is a sum it is right: reduction="sum" says so.'
+        return sentence
 
 
 @dataclass(frozen=True)
