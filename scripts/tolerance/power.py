@@ -119,8 +119,8 @@ def measure_limit(task: tuple[int, str, float, int, int]) -> Limit:
         conclusive += 1
         for actual, expected, allowed in result:
             large = np.abs(expected) >= SHARE[dtype] * np.abs(expected).max()
-            needed = (allowed + np.abs(actual - expected)) / np.abs(expected)
-            limits.append(needed[large])
+            needed = (allowed + np.abs(actual - expected))[large]
+            limits.append(needed / np.abs(expected[large]))
     every = np.concatenate(limits)
     median, greatest = (
         (float(np.median(every)), float(every.max())) if len(every) else (np.nan, np.nan)
