@@ -7,6 +7,8 @@
 | `character_case` | the character model on a text, as a case |
 | `autograd_vjp`, `autograd_model_vjp` | the twin: elementary torch operations and autograd |
 | `torch_lstm_vjp` | torch.nn.LSTM, the second reference |
+| `truth` | the exact values: the equations in extended precision |
+| `complex_step` | derivatives of the forward pass alone, exact to rounding |
 | `share_params` | NumPy weights as torch leaves in the same memory |
 | `params_from_state_dict`, `state_dict_from_params` | torch.nn.LSTM's weights in and out |
 | `error_budget`, `ErrorBudget` | how far rounding may move each element |
@@ -22,11 +24,13 @@ from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
 from torch_ref.harness.cases import character_case
 from torch_ref.oracles.case import Case, run_case
+from torch_ref.oracles.complex_step import complex_step
 from torch_ref.oracles.torch_lstm import (
     params_from_state_dict,
     state_dict_from_params,
     torch_lstm_vjp,
 )
+from torch_ref.oracles.truth import truth
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp, share_params
 from torch_ref.oracles.variant import STANDARD, Variant
 
@@ -41,6 +45,7 @@ __all__ = [
     "autograd_vjp",
     "character_case",
     "compare_gradients",
+    "complex_step",
     "diff_gradients",
     "error_budget",
     "params_from_state_dict",
@@ -48,4 +53,5 @@ __all__ = [
     "share_params",
     "state_dict_from_params",
     "torch_lstm_vjp",
+    "truth",
 ]
