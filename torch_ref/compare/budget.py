@@ -98,24 +98,29 @@ def _spread(errors: Array) -> Array:
 def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> Arithmetic:
     """Arithmetic with `bits` significant bits, `replicas` times over, along the leading axis.
 
-    A number is rounded so that its product with a scale from [1, 2) has `bits` bits, with a scale
-    for each replica and place in an array's last axis. In the first half of the replicas a scale
-    is drawn once: as in real arithmetic the same operands always round in the same way, so that
-    errors which repeat at every step add up as they do in reality. In the second half it is drawn
-    anew each time, so that errors which happen to cancel in the first half do not here.
+    A number is rounded so that its product with a scale from [1, 2) has `bits` bits. In the first
+    half of the replicas a scale is drawn once for each replica and place in an array's last axis:
+    as in real arithmetic the same operands always round in the same way, so that errors which
+    repeat at every step add up as they do in reality. In the second half one is drawn anew for
+    every element each time, so that errors which happen to cancel in the first half, between steps
+    or between members of a batch, do not here.
     """
     splitter = float(2 ** (53 - bits) + 1)
     fresh = replicas - replicas // 2
 
     def new_rounding() -> Callable[[Array], Array]:
-        scales: dict[int, Array] = {}
+        repeating: dict[int, Array] = {}
+        scales: dict[tuple[int, ...], Array] = {}
 
         def rnd(a: Array) -> Array:
-            width = a.shape[-1]
-            if width not in scales:
-                scales[width] = rng.uniform(1.0, 2.0, (replicas, 1, width))
-            scale = scales[width]
-            scale[-fresh:] = rng.uniform(1.0, 2.0, (fresh, 1, width))
+            rows, width = a.shape[-2:]
+            if width not in repeating:
+                repeating[width] = rng.uniform(1.0, 2.0, (replicas - fresh, 1, width))
+            if (rows, width) not in scales:
+                scales[rows, width] = np.empty((replicas, rows, width))
+                scales[rows, width][:-fresh] = repeating[width]
+            scale = scales[rows, width]
+            scale[-fresh:] = rng.uniform(1.0, 2.0, (fresh, rows, width))
             scaled = a * scale
             high = scaled * splitter  # Veltkamp's splitting keeps the upper bits
             return np.asarray((high - (high - scaled)) / scale)
