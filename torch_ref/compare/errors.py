@@ -69,8 +69,8 @@ def compare_gradients(
 
     Returns:
         One entry for each name of `expected`, in its order, then those that only `actual` has.
-        A missing, unexpected or misshapen tensor disagrees, and so does an element that is NaN
-        or infinite on either side, unless both sides have the same infinity.
+        A missing, unexpected, misshapen or empty tensor disagrees, and so does an element that is
+        NaN or infinite on either side, unless both sides have the same infinity.
     """
     found = [
         compare_tensor(name, actual[name], expected[name], allowed[name])
@@ -95,6 +95,8 @@ def compare_tensor(
         return _incomparable(name, e.shape, f"shape {a.shape}, expected {e.shape}")
     if not np.issubdtype(a.dtype, np.floating):
         return _incomparable(name, e.shape, f"dtype {a.dtype}, expected a floating-point one")
+    if e.size == 0:
+        return _incomparable(name, e.shape, "no elements")
     limit = np.broadcast_to(np.asarray(allowed, dtype=np.float64), e.shape)
     with np.errstate(all="ignore"):
         difference = np.abs(a.astype(e.dtype) - e)
