@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from manual_lstm.model import Head
 from torch_ref.harness.exchange import load_result, save_case
 from torch_ref.oracles.case import Case, Results
 
@@ -84,6 +85,7 @@ def run_program(
     layout_json: Mapping[str, Any] | None = None,
     variant_json: Mapping[str, Any] | None = None,
     sizes: Mapping[str, int] | None = None,
+    head: Head | None = None,
 ) -> Results:
     """What a program makes of a case; see torch_ref/harness/exchange.py for the files.
 
@@ -93,7 +95,7 @@ def run_program(
             of an empty folder; {case}.npz, {result}.npz and .safetensors become such files.
             Standard input is empty, standard output is thrown away.
         timeout: in seconds.
-        layout_json, variant_json, sizes: as for `save_case`.
+        layout_json, variant_json, sizes, head: as for `save_case`.
 
     Returns:
         As `load_result`.
@@ -109,7 +111,12 @@ def run_program(
     with tempfile.TemporaryDirectory(prefix="manual-lstm-", ignore_cleanup_errors=True) as folder:
         paths = _paths(words, Path(folder))
         save_case(
-            case, paths["case"], layout_json=layout_json, variant_json=variant_json, sizes=sizes
+            case,
+            paths["case"],
+            layout_json=layout_json,
+            variant_json=variant_json,
+            sizes=sizes,
+            head=head,
         )
         if not paths["result"].suffix:
             paths["result"].mkdir()
