@@ -43,7 +43,16 @@ def backwards_arithmetic(dtype):
         ]
         return sum(members[::-1])
 
-    return Arithmetic(dtype, lambda a: a, sigmoid, np.tanh, matmul, sum_over_steps)
+    return Arithmetic(
+        number=lambda a: np.asarray(a, dtype),
+        rnd=lambda a: a,
+        sigmoid=sigmoid,
+        tanh=np.tanh,
+        exp=np.exp,
+        log=np.log,
+        matmul=matmul,
+        sum_over_steps=sum_over_steps,
+    )
 
 
 @given(case=ALL)

@@ -123,9 +123,8 @@ def find_layout(
                 with np.errstate(all="ignore"), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     result = forward(theirs, *arrays)
-                outputs = {"loss": np.asarray(result)}
-                if "loss" not in expected_outputs:
-                    outputs = _outputs(layout, result)
+                of_loss = "loss" in expected_outputs
+                outputs = {"loss": np.asarray(result)} if of_loss else _outputs(layout, result)
             except _OF_VALUES:
                 continue
             except Exception:
