@@ -163,6 +163,10 @@ def _common_ratio(
         np.concatenate([np.ravel(each[name]) for name in actual])
         for each in (actual, expected, allowed)
     )
+    fixed = b == 0  # nothing is allowed: what leaks through a bias neuron, by any factor
+    if (a[fixed] != e[fixed]).any():
+        return None
+    a, e, b = a[~fixed], e[~fixed], b[~fixed]
     under = float(np.sum(np.square(e / b)))
     if under == 0 or not np.isfinite(a).all():
         return None
