@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch_ref.compare.errors import TensorError
-from torch_ref.harness.abilities import find_abilities
+from torch_ref.harness.abilities import OUTPUTS, find_abilities
 from torch_ref.harness.checks import (
     CHECKS,
     Check,
@@ -20,7 +20,7 @@ from torch_ref.harness.checks import (
 )
 from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
-from torch_ref.harness.judge import OUTPUTS, Clipping, Subject
+from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.search import Failure, Found, search, try_check

@@ -12,8 +12,8 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import Abilities
-from torch_ref.harness.judge import OUTPUTS, Subject, expected_of, judge
+from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.judge import Subject, expected_of, judge
 from torch_ref.harness.strategies import Sizes
 from torch_ref.oracles.case import Case, Results
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.judge import OUTPUTS, Clipping, Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import Clipping, Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case
 
 Array = NDArray[Any]

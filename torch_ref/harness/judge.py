@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import Abilities
+from torch_ref.harness.abilities import OUTPUTS, Abilities
 from torch_ref.harness.contract import (
     Answer,
     Implementation,
@@ -22,7 +22,6 @@ from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.truth import truth
 
 Array = NDArray[Any]
-OUTPUTS = ("loss", "y", "h_n", "c_n")
 
 
 @dataclass(frozen=True)
