@@ -3,6 +3,7 @@
 | name | what it is |
 |---|---|
 | `Case`, `run_case` | weights, inputs, upstream gradients; what a side makes of them |
+| `Variant`, `STANDARD` | the cell that a case is of |
 | `character_case` | the character model on a text, as a case |
 | `autograd_vjp`, `autograd_model_vjp` | the twin: elementary torch operations and autograd |
 | `torch_lstm_vjp` | torch.nn.LSTM, the second reference |
@@ -31,12 +32,15 @@ from torch_ref.oracles.torch_lstm import (
 )
 from torch_ref.oracles.truth import truth
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp, share_params
+from torch_ref.oracles.variant import STANDARD, Variant
 
 __all__ = [
+    "STANDARD",
     "Case",
     "Comparison",
     "ErrorBudget",
     "TensorError",
+    "Variant",
     "autograd_model_vjp",
     "autograd_vjp",
     "character_case",

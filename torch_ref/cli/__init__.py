@@ -1,13 +1,17 @@
 """The command `manual-lstm`, one module for each of its commands.
 
-Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input.
+Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input; 3 the implementation under test
+crashed; 4 it ran out of time.
 """
 
 import sys
 
 import typer
 
+from torch_ref.cli.case import case
+from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
+from torch_ref.cli.init_client import init_client
 
 app = typer.Typer(
     add_completion=False,
@@ -16,11 +20,9 @@ app = typer.Typer(
     help="Verify a hand-written LSTM: forward, backward, loss.",
 )
 app.command()(diff)
-
-
-@app.callback()
-def _commands() -> None:
-    """Keeps `diff` a command of its own while it is the only one."""
+app.command()(check)
+app.command()(case)
+app.command("init-client")(init_client)
 
 
 def main() -> None:

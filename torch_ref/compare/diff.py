@@ -1,6 +1,7 @@
 """The gradient diff: the hand-written LSTM against its autograd twin, on one case."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.oracles.case import Case, Results, run_case
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp
+from torch_ref.oracles.variant import STANDARD
 
 
 def diff_gradients(case: Case) -> Comparison:
@@ -26,8 +28,14 @@ def diff_gradients(case: Case) -> Comparison:
         sentence of `arbitrate`.
 
     Raises:
-        ValueError: an array of the case is wrong, or rounding alone decides what comes out.
+        ValueError: an array of the case is wrong, rounding alone decides what comes out, or the
+            case is not of the standard cell.
     """
+    if case.variant != STANDARD:
+        raise ValueError(
+            f"case.variant is {case.variant.describe()} but must be {STANDARD.describe()}: "
+            "manual_lstm computes no other, so compare your own implementation with the twin."
+        )
     in_float64 = case.dtype == np.float64
     budget = error_budget(case, sides=2 if in_float64 else 1)
     if not budget.conclusive:
@@ -53,5 +61,6 @@ def run_manual(case: Case) -> Results:
 
 
 def run_twin(case: Case) -> Results:
-    """The autograd twin's outputs and gradients."""
-    return run_case(case, autograd_vjp if case.targets is None else autograd_model_vjp)
+    """The outputs and gradients of the autograd twin, which computes the case's variant."""
+    twin = autograd_vjp if case.targets is None else autograd_model_vjp
+    return run_case(case, partial(twin, variant=case.variant))

@@ -83,8 +83,8 @@ def compare_gradients(
 
     Returns:
         One entry for each name of `expected`, in its order, then those that only `actual` has.
-        A tensor that is missing, unexpected, misshapen or of another dtype disagrees, and so does
-        an element that is NaN or infinite on either side, unless both sides have the same
+        A tensor that is missing, unexpected, misshapen, empty or of another dtype disagrees, and
+        so does an element that is NaN or infinite on either side, unless both sides have the same
         infinity. What is no array of numbers at all is a wrong dtype, not an exception.
     """
     found = [
@@ -122,6 +122,8 @@ def compare_tensor(
     if not np.issubdtype(a.dtype, np.floating) or wanted not in (None, a.dtype):
         kind = "a floating-point one" if wanted is None else str(wanted)
         return _incomparable(name, e.shape, "dtype", f"dtype {a.dtype}, expected {kind}")
+    if e.size == 0:
+        return _incomparable(name, e.shape, "shape", "no elements")
     limit = np.broadcast_to(np.asarray(allowed, dtype=np.float64), e.shape)
     with np.errstate(all="ignore"):
         difference = np.abs(a.astype(np.result_type(a, e)) - e)

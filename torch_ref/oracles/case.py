@@ -8,6 +8,7 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray, Gradients, Params
 from manual_lstm.params import lstm_sizes
+from torch_ref.oracles.variant import STANDARD, Variant, check_peepholes
 
 Results = dict[str, Any]
 
@@ -27,6 +28,11 @@ class Case:
         dy: (T, B, H), or None where there are targets.
         targets: (T, B) whole numbers, or None.
         dloss: the upstream gradient of the loss; without targets of no effect.
+        variant: the cell. A cell without biases is one whose biases are zero.
+
+    Raises:
+        ValueError: both dy and targets or neither, or peephole weights that do not go with the
+            variant.
     """
 
     params: Params
@@ -38,10 +44,12 @@ class Case:
     dy: FloatArray | None = None
     targets: FloatArray | None = None
     dloss: float = 1.0
+    variant: Variant = STANDARD
 
     def __post_init__(self) -> None:
         if (self.dy is None) == (self.targets is None):
             raise ValueError("a case must have either dy or targets, and not both.")
+        check_peepholes(self.params, self.variant)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -69,11 +77,12 @@ class Case:
             None if self.dy is None else cast(self.dy),
             self.targets,
             self.dloss,
+            self.variant,
         )
 
 
 def stack_cases(cases: Sequence[Case]) -> Case:
-    """Cases of the same sizes, dtype, head and dloss as one, for `equations.solve` to broadcast.
+    """Cases that differ in their numbers only, as one for `equations.solve` to broadcast.
 
     Returns:
         A case whose weights, h0 and c0 have an axis N in front of their own or, as x, dy and
@@ -96,6 +105,7 @@ def stack_cases(cases: Sequence[Case]) -> Case:
         stack("dy"),
         stack("targets"),
         first.dloss,
+        first.variant,
     )
 
 

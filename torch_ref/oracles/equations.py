@@ -1,5 +1,8 @@
 """The equations of DERIVATION.md, written once more, step by step, in any arithmetic.
 
+They are the standard cell's, (1) to (26), and those in which a variant differs, (31) to (39) of
+docs/variants.md.
+
 In longdouble they are a truth to compare with; in complex128 their imaginary parts are
 derivatives (complex_step.py); in a coarser arithmetic that rounds after every operation they show
 how far rounding alone moves each result (torch_ref/compare/budget.py). They share no code with
@@ -15,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch_ref.oracles.case import Case
+from torch_ref.oracles.variant import STANDARD, Variant
 
 Array = NDArray[Any]
 
@@ -72,9 +76,31 @@ def sum_over_steps(left: list[Array], right: list[Array]) -> Array:
     return np.asarray(total)
 
 
+def activate(activation: str, z: Array, a: Arithmetic) -> Array:
+    """tanh or sigmoid of z, or z itself for "linear" and "identity"."""
+    if activation == "tanh":
+        return a.tanh(z)
+    if activation == "sigmoid":
+        return a.sigmoid(z)
+    return z
+
+
+def activate_backward(activation: str, y: Array, dy: Array, a: Arithmetic) -> Array:
+    """Gradient of z where y = activate(activation, z)."""
+    if activation == "tanh":
+        return a.rnd(dy * a.rnd(1 - a.rnd(y * y)))
+    if activation == "sigmoid":
+        return a.rnd(dy * a.rnd(y * a.rnd(1 - y)))
+    return dy
+
+
 @dataclass(frozen=True)
 class Step:
-    """What one step of one layer leaves: z (..., B, 4H), x (..., B, I), the others (..., B, H)."""
+    """What one step of one layer leaves: z (..., B, 4H), x (..., B, I), the others (..., B, H).
+
+    h_before and c_before are the states before the step, c the one after it, and c_out what the
+    output gate multiplies: tanh(c), or c where the variant has it so.
+    """
 
     z: Array
     x: Array
@@ -84,7 +110,8 @@ class Step:
     f: Array
     g: Array
     o: Array
-    tanh_c: Array
+    c: Array
+    c_out: Array
 
 
 @dataclass(frozen=True)
@@ -115,7 +142,8 @@ def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Ar
         return np.broadcast_to(wide, (len(array), *lead, *inner))
 
     params = {name: a.number(value) for name, value in case.params.items()}
-    forward = lstm_forward(params, spread(case.x), spread(case.h0), spread(case.c0), a)
+    h0, c0, dh_n, dc_n = (spread(each) for each in (case.h0, case.c0, case.dh_n, case.dc_n))
+    forward = lstm_forward(params, spread(case.x), h0, c0, a, case.variant)
     results = {
         "h_n": np.stack(forward.h_n, axis=-3),
         "c_n": np.stack(forward.c_n, axis=-3),
@@ -129,11 +157,22 @@ def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Ar
         results["loss"], steps = loss_forward(params, forward.y, case.targets, a)
         dy, head_gradients = loss_backward(params, steps, case.dloss, a)
         results |= head_gradients
-    return results | lstm_backward(params, forward, dy, spread(case.dh_n), spread(case.dc_n), a)
+    return results | lstm_backward(params, forward, dy, dh_n, dc_n, a, case.variant)
 
 
-def lstm_forward(w: Mapping[str, Array], x: Array, h0: Array, c0: Array, a: Arithmetic) -> Forward:
+def lstm_forward(
+    w: Mapping[str, Array],
+    x: Array,
+    h0: Array,
+    c0: Array,
+    a: Arithmetic,
+    variant: Variant = STANDARD,
+) -> Forward:
     """Equations (1) to (8). w: the weights; x (T, ..., B, I); h0, c0 (L, ..., B, H)."""
+
+    def peephole(z: Array, gate: str, k: int, c: Array) -> Array:
+        return a.rnd(z + a.rnd(_row(w[f"weight_c{gate}_l{k}"]) * c))  # (34)
+
     below = list(x)
     h_n, c_n, layers = [], [], []
     for k in range(len(h0)):
@@ -145,13 +184,22 @@ def lstm_forward(w: Mapping[str, Array], x: Array, h0: Array, c0: Array, a: Arit
             z = a.rnd(a.matmul(x_t, into) + a.matmul(h, recurrent))  # (1)
             z = a.rnd(z + bias)
             z_i, z_f, z_g, z_o = np.split(z, 4, axis=-1)
+            if variant.peepholes:
+                z_i, z_f = peephole(z_i, "i", k, c), peephole(z_f, "f", k, c)
             sigmoids = a.sigmoid(np.concatenate([z_i, z_f, z_o], axis=-1))
             i, f, o = np.split(sigmoids, 3, axis=-1)  # (2), (3), (5)
-            g = a.tanh(z_g)  # (4)
+            if variant.coupled:
+                i = a.rnd(1 - f)  # (38)
+            g = activate(variant.candidate, z_g, a)  # (4), (31)
             c_next = a.rnd(a.rnd(f * c) + a.rnd(i * g))  # (6)
-            tanh_c = a.tanh(c_next)
-            steps.append(Step(z, x_t, h, c, i, f, g, o, tanh_c))
-            h, c = a.rnd(o * tanh_c), c_next  # (7)
+            c_next = activate(variant.state, c_next, a)  # (32)
+            if variant.peepholes:
+                z_o = peephole(z_o, "o", k, c_next)
+                o = a.sigmoid(z_o)
+                z = np.concatenate([z_i, z_f, z_g, z_o], axis=-1)
+            c_out = activate(variant.output, c_next, a)  # (33)
+            steps.append(Step(z, x_t, h, c, i, f, g, o, c_next, c_out))
+            h, c = a.rnd(o * c_out), c_next  # (7)
             above.append(h)
         h_n.append(h)
         c_n.append(c)
@@ -167,8 +215,13 @@ def lstm_backward(
     dh_n: Array,
     dc_n: Array,
     a: Arithmetic,
+    variant: Variant = STANDARD,
 ) -> dict[str, Array]:
     """Equations (9) to (18). dy: T of (..., B, H); dh_n, dc_n (L, ..., B, H)."""
+
+    def peephole_backward(gate: str, k: int, dz: Array) -> Array:
+        return a.rnd(dz * _row(w[f"weight_c{gate}_l{k}"]))  # (35), (36)
+
     gradients: dict[str, Array] = {}
     dh0: list[Array] = []
     dc0: list[Array] = []
@@ -180,22 +233,25 @@ def lstm_backward(
         for t in reversed(range(len(steps))):
             s = steps[t]
             dh = a.rnd(dh + from_above[t])  # (9)
-            do = a.rnd(dh * s.tanh_c)  # (10)
-            slope = a.rnd(1 - a.rnd(s.tanh_c * s.tanh_c))
-            dc = a.rnd(dc + a.rnd(a.rnd(dh * s.o) * slope))  # (11)
+            do = a.rnd(dh * s.c_out)  # (10)
+            dz_o = activate_backward("sigmoid", s.o, do, a)  # (15)
+            dc = a.rnd(dc + activate_backward(variant.output, s.c_out, a.rnd(dh * s.o), a))  # (11)
+            if variant.peepholes:
+                dc = a.rnd(dc + peephole_backward("o", k, dz_o))
+            dc = activate_backward(variant.state, s.c, dc, a)  # (32)
             di = a.rnd(dc * s.g)  # (12)
             dg = a.rnd(dc * s.i)  # (13)
             df = a.rnd(dc * s.c_before)  # (14)
-            dz = np.concatenate(  # (15)
-                [
-                    a.rnd(di * a.rnd(s.i * a.rnd(1 - s.i))),
-                    a.rnd(df * a.rnd(s.f * a.rnd(1 - s.f))),
-                    a.rnd(dg * a.rnd(1 - a.rnd(s.g * s.g))),
-                    a.rnd(do * a.rnd(s.o * a.rnd(1 - s.o))),
-                ],
-                axis=-1,
-            )
+            if variant.coupled:
+                di, df = np.zeros_like(di), a.rnd(df - di)  # (39)
+            dz_i = activate_backward("sigmoid", s.i, di, a)  # (15)
+            dz_f = activate_backward("sigmoid", s.f, df, a)
+            dz_g = activate_backward(variant.candidate, s.g, dg, a)
+            dz = np.concatenate([dz_i, dz_f, dz_g, dz_o], axis=-1)
             dc = a.rnd(dc * s.f)  # (16a)
+            if variant.peepholes:
+                dc = a.rnd(dc + peephole_backward("i", k, dz_i))
+                dc = a.rnd(dc + peephole_backward("f", k, dz_f))
             dh = a.matmul(dz, w[f"weight_hh_l{k}"])  # (16b)
             to_below.append(a.matmul(dz, w[f"weight_ih_l{k}"]))  # (17)
             all_dz.append(dz)
@@ -208,12 +264,28 @@ def lstm_backward(
             ),
             f"dbias_l{k}": a.sum_over_steps(all_dz, ones)[..., 0],  # (18c)
         }
+        if variant.peepholes:
+            gradients |= peephole_gradients(k, all_dz, backward_steps, a)
         dh0.insert(0, dh)
         dc0.insert(0, dc)
         from_above = to_below[::-1]
     gradients["dx"] = np.stack(from_above, axis=-3)
     gradients["dh0"] = np.stack(dh0, axis=-3)
     gradients["dc0"] = np.stack(dc0, axis=-3)
+    return gradients
+
+
+def peephole_gradients(
+    k: int, all_dz: list[Array], steps: list[Step], a: Arithmetic
+) -> dict[str, Array]:
+    """Gradients (..., H) of layer k's peephole weights: (37). all_dz: T of (..., B, 4H)."""
+    before, after = [s.c_before for s in steps], [s.c for s in steps]
+    ones = [np.ones_like(c[..., :1]) for c in after]
+    gradients = {}
+    for gate, block, seen in (("i", 0, before), ("f", 1, before), ("o", 3, after)):
+        dz = [np.split(each, 4, axis=-1)[block] for each in all_dz]
+        products = [a.rnd(dz_t * c) for dz_t, c in zip(dz, seen, strict=True)]
+        gradients[f"dweight_c{gate}_l{k}"] = a.sum_over_steps(products, ones)[..., 0]
     return gradients
 
 

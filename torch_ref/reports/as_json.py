@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from torch_ref.compare.errors import Comparison
+from torch_ref.harness.campaign import CheckReport
+from torch_ref.reports.names import locate
 
 
 def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
@@ -29,6 +31,37 @@ def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
         "unverified": [],
         "blind_spots": [],
         "reproduce": reproduce,
+    }
+
+
+def check_json(report: CheckReport, reproduce: str) -> dict[str, Any]:
+    """A campaign's report, in the form that every command prints, and its checks one by one."""
+    first = report.failures[0] if report.failures else None
+    worst = None
+    if first is not None and first.comparison is not None:
+        worst = max(first.comparison.tensors, key=lambda tensor: tensor.used)
+    checks = [{"name": name, "verdict": "agree", "sentence": ""} for name in report.passed]
+    checks += [
+        {"name": failure.check, "verdict": "disagree", "sentence": failure.sentence}
+        for failure in report.failures
+    ]
+    checks += [
+        {"name": name, "verdict": "fails as expected", "sentence": reason}
+        for name, reason in report.expected_failures.items()
+    ]
+    checks += [
+        {"name": name, "verdict": "not verified", "sentence": reason}
+        for name, reason in report.skipped.items()
+    ]
+    return {
+        **comparison_json(Comparison(report.tensors), reproduce),
+        "verdict": report.verdict,
+        "first_wrong": worst and locate(worst.name, worst.shape, worst.worst_index),
+        "layout": {"sentence": report.layout} if report.layout else {},
+        "scale": report.scale and report.scale.ratio,
+        "clipping": report.clipping and asdict(report.clipping),
+        "unverified": list(report.unverified),
+        "checks": checks,
     }
 
 
