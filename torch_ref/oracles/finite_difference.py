@@ -19,7 +19,13 @@ Array = NDArray[Any]
 
 CONFIRMED, ROUNDING, UNCONFIRMED = "confirmed", "rounding", "unconfirmed"
 _STEPS = 4  # in one ladder, each half of the one before
-_LADDERS = 4
+_LADDERS = 3
+# From step to step the change falls by four if the error is of the second order, by two if it is
+# of the first. Halfway between the two, a quarter and a half, is three eighths.
+_FALLS_BY = 8 / 3
+# With steps s, s/2, s/4, s/8 rounding moves the changes by 3, 6 and 12 noise / s. The order can be
+# told if change[1] - 6 >= 8/3 (change[1] / 4 + 12), so from 114, 19 times its own rounding, on.
+_TOLD_FROM = 19
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,12 @@ class Differences:
     Attributes:
         gradient: float64, of the array's shape.
         error: how far each element may be from the derivative of the function that was given.
-        verdict: of each element. "confirmed": what the second order leaves over falls at least
-            by four when the step is halved. "rounding": no error of the step is to be seen above
-            the rounding of the forward pass, which `error` bounds. "unconfirmed": neither, with
-            any step: the function is not smooth there, not the same at every call, or rounds
-            more than was allowed; `error` then says nothing.
+        verdict: of each element. "confirmed": halving the step divides the error by four, or
+            more, and not by two, whatever rounding did. "rounding": the changes are too small
+            beside the rounding of the forward pass for their order to be told; `error` allows for
+            the first order. "unconfirmed": neither, with any step: the function is not smooth
+            there, not the same at every call, or rounds more than was allowed; `error` then says
+            nothing.
     """
 
     gradient: Array
@@ -54,7 +61,7 @@ def finite_differences(
             place of <dy, y> where the case has targets.
         forward: forward(params, x, h0, c0) -> (y, h_n, c_n); with targets
             forward(params, x, targets, h0, c0) -> (loss, h_n, c_n). It is called eight times for
-            each element, thirty-two times at most.
+            each element, twenty-four times at most.
         allowed: how far rounding may move each output, from `error_budget`.
         names: the arrays to differentiate by, among params, "x", "h0" and "c0"; None is all.
 
@@ -71,9 +78,10 @@ def finite_differences(
         raise ValueError(f"names has {unknown[0]!r} but must be among {', '.join(leaves)}.")
     upstream = _upstream(case)
     noise = float(sum(np.sum(np.abs(d) * allowed[name]) for name, d in upstream.items()))
-    # Rounding, noise / s, and the s^4 that Richardson leaves are about equal at this step.
+    # At s = (noise / size)^(1/5) rounding, noise / s, is as large as the s^4 that Richardson
+    # leaves. The ladder starts four halvings above that, where the order is to be seen.
     size = sum(np.sum(np.abs(d)) for d in upstream.values())
-    first_step = 4 * float((noise / size) ** 0.2) if size > 0 else 1.0
+    first_step = 16 * float((noise / size) ** 0.2) if size > 0 else 1.0
     step = 2.0 ** round(math.log2(first_step))
     return {f"d{name}": _differences(case, forward, name, step, noise) for name in wanted}
 
@@ -105,20 +113,16 @@ def _ladder(
     steps = step / 2.0 ** np.arange(_STEPS)
     d = np.array([_central(case, forward, name, index, s) for s in steps])
     by_rounding = noise / steps  # of each difference
-    change = d[:-1] - d[1:]
+    change = np.abs(d[:-1] - d[1:])
     of_change = by_rounding[:-1] + by_rounding[1:]
-    # a s^2 drops out of change(s) - 4 change(s/2); what is left falls like s^4, by sixteen.
-    rest = np.abs(change[:-1] - 4 * change[1:])
-    of_rest = of_change[:-1] + 4 * of_change[1:]
-    extrapolated = d[1:] - change / 3
-    error = abs(extrapolated[-1] - extrapolated[-2]) + (5 * by_rounding[-1] / 3)
-    if np.all(np.abs(change) <= of_change):
-        verdict = ROUNDING
-    elif rest[1] <= rest[0] / 4 + of_rest[1] and abs(change[2]) <= abs(change[0]) + of_change[2]:
-        verdict = CONFIRMED
-    else:
-        verdict = UNCONFIRMED
-    return float(extrapolated[-1]), float(error), verdict
+    least, most = change - of_change, change + of_change  # what it is without rounding
+    if least[1] >= _FALLS_BY * most[2] and most[0] >= _FALLS_BY * least[1]:
+        extrapolated = (4 * d[1:] - d[:-1]) / 3
+        error = abs(extrapolated[-1] - extrapolated[-2]) + 5 / 3 * by_rounding[-1]
+        return float(extrapolated[-1]), float(error), CONFIRMED
+    verdict = ROUNDING if np.all(change <= _TOLD_FROM * of_change) else UNCONFIRMED
+    # Of any order from the first on, d[1] is not farther from the limit than from d[0].
+    return float(d[1]), float(np.sum(change) + of_change[0] + by_rounding[1]), verdict
 
 
 def _central(
