@@ -110,16 +110,16 @@ def compare_tensor(
     dtype: DTypeLike | None = None,
 ) -> TensorError:
     """Compare one tensor; see `compare_gradients`."""
-    e = np.asarray(expected)
     try:
-        a = np.asarray(actual)
+        a, e = np.asarray(actual), np.asarray(expected)
     except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor that will not convert
-        kind = type(actual).__name__
-        return _incomparable(name, e.shape, "dtype", f"{kind}, expected an array of {e.shape}")
+        kind, shape = type(actual).__name__, _shape(expected)
+        return _incomparable(name, shape, "dtype", f"{kind}, expected an array of {shape}")
     if a.shape != e.shape:
         return _incomparable(name, e.shape, "shape", f"shape {a.shape}, expected {e.shape}")
     wanted = None if dtype is None else np.dtype(dtype)
-    if not np.issubdtype(a.dtype, np.floating) or wanted not in (None, a.dtype):
+    # Not `a.dtype in (None, wanted)`: to NumPy None is float64.
+    if not np.issubdtype(a.dtype, np.floating) or (wanted is not None and a.dtype != wanted):
         kind = "a floating-point one" if wanted is None else str(wanted)
         return _incomparable(name, e.shape, "dtype", f"dtype {a.dtype}, expected {kind}")
     if e.size == 0:
