@@ -9,10 +9,13 @@
 | `torch_lstm_vjp` | torch.nn.LSTM, the second reference |
 | `truth` | the exact values: the equations in extended precision |
 | `complex_step` | derivatives of the forward pass alone, exact to rounding |
+| `finite_differences`, `Differences` | gradients of a forward pass alone, with their errors |
 | `share_params` | NumPy weights as torch leaves in the same memory |
 | `params_from_state_dict`, `state_dict_from_params` | torch.nn.LSTM's weights in and out |
 | `error_budget`, `ErrorBudget` | how far rounding may move each element |
 | `compare_gradients`, `Comparison`, `TensorError` | the comparison |
+| `arbitrate` | which of two sides that differ is right |
+| `run_twice` | whether an implementation gives the same numbers when it is called again |
 | `diff_gradients` | manual_lstm against the twin, on one case |
 
 | `Implementation`, `Layout`, `preset`, `Variant` | somebody's LSTM, its arrays, its cell |
@@ -26,9 +29,11 @@ Importing torch_ref needs neither Hypothesis nor pytest: what does is imported o
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import ErrorBudget, error_budget
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
+from torch_ref.compare.repeat import run_twice
 from torch_ref.harness.cases import character_case
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.exchange import load_case, load_result, save_case, save_result
@@ -36,6 +41,7 @@ from torch_ref.harness.layout import Layout
 from torch_ref.harness.presets import preset
 from torch_ref.oracles.case import Case, run_case
 from torch_ref.oracles.complex_step import complex_step
+from torch_ref.oracles.finite_difference import Differences, finite_differences
 from torch_ref.oracles.torch_lstm import (
     params_from_state_dict,
     state_dict_from_params,
@@ -55,11 +61,13 @@ __all__ = [
     "STANDARD",
     "Case",
     "Comparison",
+    "Differences",
     "ErrorBudget",
     "Implementation",
     "Layout",
     "TensorError",
     "Variant",
+    "arbitrate",
     "autograd_model_vjp",
     "autograd_vjp",
     "cases",
@@ -69,6 +77,7 @@ __all__ = [
     "complex_step",
     "diff_gradients",
     "error_budget",
+    "finite_differences",
     "load_case",
     "load_result",
     "parameters",
@@ -76,6 +85,7 @@ __all__ = [
     "params_from_state_dict",
     "preset",
     "run_case",
+    "run_twice",
     "save_case",
     "save_result",
     "share_params",

@@ -161,13 +161,27 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
 
         return rnd
 
-    rnd, rnd_sigmoid, rnd_library = new_rounding(), new_rounding(), new_rounding()
+    rnd, rnd_sigmoid, rnd_tanh = new_rounding(), new_rounding(), new_rounding()
+    relative_errors = _uniform(rng, -(2.0**-bits), 2.0**-bits)
+    own_errors: dict[int, Array] = {}
+
+    def library(a: Array) -> Array:
+        # A library's function is right to one unit in the last place, not to half of one. What
+        # its own error adds to the rounding of the result is smooth in the argument: as good as
+        # constant at a place.
+        rows, width = a.shape[-2:]
+        if width not in own_errors:
+            own_errors[width] = rng.uniform(-(2.0**-bits), 2.0**-bits, (repeating, 1, width))
+        error = np.empty((replicas, rows, width))
+        error[:repeating] = own_errors[width]
+        error[repeating:] = relative_errors(fresh, rows, width)
+        return np.asarray(a * (1 + error.reshape(replicas, *[1] * (a.ndim - 3), rows, width)))
 
     def sigmoid(z: Array) -> Array:
         # The formula through tanh, which loses most where the gate is nearly shut: an absolute
         # error of a unit roundoff of 1. A correct implementation may use it. The other formula,
         # 1 / (1 + exp(-z)), rounds once more.
-        return rnd(rnd_sigmoid(0.5 + 0.5 * rnd_library(np.tanh(0.5 * z))))
+        return rnd(rnd_sigmoid(0.5 + 0.5 * rnd_tanh(library(np.tanh(0.5 * z)))))
 
     def matmul(a: Array, b: Array) -> Array:
         if a.shape[-1] == 1:
@@ -188,11 +202,9 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
         number=lambda a: np.asarray(a, np.float64),
         rnd=rnd,
         sigmoid=sigmoid,
-        # A library's function is right to one unit in the last place, not to half of one: its
-        # own error comes on top of the rounding of the result.
-        tanh=lambda z: rnd(rnd_library(np.tanh(z))),
-        exp=lambda z: rnd_library(np.exp(z)),
-        log=lambda z: rnd_library(np.log(z)),
+        tanh=lambda z: rnd_tanh(library(np.tanh(z))),
+        exp=lambda z: library(np.exp(z)),
+        log=lambda z: library(np.log(z)),
         matmul=matmul,
         sum_over_steps=sum_over_steps,
     )

@@ -58,7 +58,8 @@ def complex_step(case: Case) -> Results:
 
 
 def _forward(case: Case, leaves: dict[str, Array]) -> Forward:
-    return lstm_forward(leaves, leaves["x"], leaves["h0"], leaves["c0"], _COMPLEX)
+    x, h0, c0 = (leaves[name] for name in ("x", "h0", "c0"))
+    return lstm_forward(leaves, x, h0, c0, _COMPLEX, case.variant)
 
 
 def _outputs(case: Case, leaves: dict[str, Array]) -> Results:

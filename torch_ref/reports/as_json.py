@@ -23,6 +23,7 @@ def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
     return {
         "verdict": comparison.verdict,
         "tensors": [_finite(asdict(tensor)) for tensor in comparison.tensors],
+        "arbitration": comparison.arbitration,
         "diagnosis": [],
         "first_wrong": None,
         "layout": {},
