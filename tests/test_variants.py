@@ -26,6 +26,7 @@ from torch_ref import (
 from torch_ref.compare.diff import run_twin
 from torch_ref.oracles.equations import lstm_backward, lstm_forward, solve, unrounded
 from torch_ref.oracles.variant import PEEPHOLES
+from torch_ref.reports.names import element_name
 
 FEATURES: dict[str, Any] = {
     "candidate": "sigmoid",
@@ -196,6 +197,16 @@ def test_the_backward_of_another_cell_is_caught(features):
         assert disagreements(actual, common, case), other.describe()
 
 
+def test_a_gate_that_rounding_decides_through_its_peephole_is_not_judged():
+    """A budget that looks at the gates as they are before their peepholes."""
+    case = draw_case(Variant(peepholes=True))
+    assert error_budget(case).conclusive
+    for name in ("weight_ci_l1", "weight_cf_l1", "weight_co_l1"):
+        amplified = case.params[name] / np.finfo(case.dtype).eps ** 2
+        loud = replace(case, params={**case.params, name: amplified})
+        assert not error_budget(loud).conclusive, name
+
+
 def sigmoid(z: float) -> float:
     """The logistic function, in Python's own arithmetic."""
     return 1 / (1 + math.exp(-z))
@@ -320,6 +331,11 @@ def test_a_variant_that_does_not_exist_is_refused(data, sentence):
     with pytest.raises(ValueError) as error:  # noqa: PT011, the whole sentence is compared
         Variant.from_json(data)
     assert str(error.value) == sentence
+
+
+def test_a_peephole_weight_is_named_by_its_gate_and_cell():
+    """A worst element that is given as a bare index."""
+    assert element_name("dweight_co_l1", (4,), (2,)) == "o[2] c[2]"
 
 
 def test_peephole_weights_that_do_not_go_with_the_variant_are_refused():

@@ -1,6 +1,7 @@
 """An element of a tensor in the field's words: its gate, row and column, or its time and unit."""
 
 from manual_lstm.params import GATES
+from torch_ref.oracles.variant import PEEPHOLES
 
 
 def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> str:
@@ -22,6 +23,8 @@ def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | Non
         if kind == "bias":
             return row
         return f"{row} {'x' if kind == 'weight_ih' else 'h'}[{index[1]}]"
+    if kind in PEEPHOLES:
+        return f"{kind[-1]}[{index[0]}] c[{index[0]}]"
     if kind == "weight_out":
         return f"class {index[0]} h[{index[1]}]"
     if kind == "bias_out":
