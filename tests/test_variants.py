@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from manual_lstm import init_params
@@ -136,6 +136,22 @@ magnitudes = st.sampled_from([1e-3, 0.1, 1.0, 3.0])
     dtype=st.sampled_from([np.float32, np.float64]),
     head=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
+)
+# Two members of the batch whose nearly saturated gates round apart while their gradients cancel.
+@example(
+    shape={"steps": 1, "batch": 2, "inputs": 4, "hidden": 1, "layers": 3},
+    magnitude={"gain": 3.0, "state": 3.0, "upstream": 1e-6},
+    dtype=np.float64,
+    head=True,
+    seed=7772444,
+)
+# A class so improbable that the square of its gradient's error underflows.
+@example(
+    shape={"steps": 3, "batch": 1, "inputs": 1, "hidden": 1, "layers": 2},
+    magnitude={"gain": 11.0, "state": 155.0, "upstream": 1e-6},
+    dtype=np.float64,
+    head=True,
+    seed=3102490972,
 )
 def test_twin_and_equations_compute_the_same_variant(variant, shape, magnitude, dtype, head, seed):
     """A term that the twin's forward or the equations' hand-derived backward lacks or invents."""

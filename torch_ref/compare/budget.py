@@ -91,8 +91,11 @@ def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_AL
 
 def _spread(errors: Array) -> Array:
     """Root mean square over the replicas: of the repeating half or the other, the larger."""
-    repeating, independent = np.square(errors).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
-    return np.asarray(np.sqrt(np.maximum(repeating, independent)))
+    largest = np.abs(errors).max(axis=0)
+    # Divided by the largest first, so that no square underflows.
+    relative = np.divide(errors, largest, out=np.zeros_like(errors), where=largest > 0)
+    repeating, independent = np.square(relative).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
+    return np.asarray(largest * np.sqrt(np.maximum(repeating, independent)))
 
 
 def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> Arithmetic:
@@ -102,7 +105,8 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
     for each replica and place in an array's last axis. In the first half of the replicas a scale
     is drawn once: as in real arithmetic the same operands always round in the same way, so that
     errors which repeat at every step add up as they do in reality. In the second half it is drawn
-    anew each time, so that errors which happen to cancel in the first half do not here.
+    anew each time and for each member of the batch, so that errors which happen to cancel in the
+    first half do not here: two gates less than a unit roundoff apart may still round apart.
     """
     splitter = float(2 ** (53 - bits) + 1)
     fresh = replicas - replicas // 2
@@ -111,11 +115,12 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
         scales: dict[int, Array] = {}
 
         def rnd(a: Array) -> Array:
-            width = a.shape[-1]
+            rows, width = a.shape[-2:]
             if width not in scales:
-                scales[width] = rng.uniform(1.0, 2.0, (replicas, 1, width))
-            scale = scales[width]
-            scale[-fresh:] = rng.uniform(1.0, 2.0, (fresh, 1, width))
+                scales[width] = rng.uniform(1.0, 2.0, (replicas - fresh, 1, width))
+            scale = np.empty((replicas, rows, width))
+            scale[:-fresh] = scales[width]
+            scale[-fresh:] = rng.uniform(1.0, 2.0, (fresh, rows, width))
             scaled = a * scale
             high = scaled * splitter  # Veltkamp's splitting keeps the upper bits
             return np.asarray((high - (high - scaled)) / scale)
