@@ -1,7 +1,7 @@
 """The command `manual-lstm`, one module for each of its commands.
 
-Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input, or an output that cannot be written; 3 the
-implementation under test crashed; 4 it ran out of time.
+Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input, or an output that cannot be written;
+3 the implementation under test crashed; 4 it ran out of time.
 """
 
 import os
