@@ -24,6 +24,7 @@ KEYS = {
     "layout",
     "scale",
     "unverified",
+    "arbitration",
     "blind_spots",
     "reproduce",
 }

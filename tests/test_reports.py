@@ -77,12 +77,13 @@ def test_a_line_that_does_not_fit():
 def test_a_table_that_hides_a_wrong_tensor():
     """Right and wrong tensors each have their line, and what cannot be compared says why."""
     text = printed(small_and_wrong({"dx": np.full((2, 1, 3), np.nan), "extra": np.ones(1)}))
-    bias, dx, extra = text.splitlines()[1:]
+    bias, dx, more, extra = text.splitlines()[1:]
     assert bias.split()[0] == "dbias_l0"
     assert bias.endswith("ok")
     assert dx.split()[0] == "dx"
     assert dx.endswith("WRONG")
-    assert "t=0 b=0 x[0]" in dx
+    assert "t=0 b=0 x[0] nan where 1" in dx
+    assert more.strip() == "was expected"
     assert "not expected" in extra
     assert extra.endswith("WRONG")
 
