@@ -28,7 +28,7 @@ def vjp(params, x, h0, c0):
     "crashes_late": """
 import manual_lstm
 def vjp(params, x, h0, c0):
-    if len(x) > 2:
+    if len(x) > 4:
         raise IndexError("list index out of range")
     return manual_lstm.vjp(params, x, h0, c0)
 """,
@@ -110,7 +110,7 @@ def test_a_crash_in_the_middle(command):
     """Exit status 3, and the case on which it crashes is kept."""
     status, out, _ = command("check", "crashes_late:vjp", "--examples", 40)
     assert status == 3
-    assert "It raises IndexError: list index out of range" in out
+    assert "It raises IndexError: list index out of range" in " ".join(out.split())
     assert list(Path("out").iterdir())
 
 
@@ -118,7 +118,7 @@ def test_an_answer_that_is_none(command):
     """A malformed answer is a failed verdict with a sentence, exit status 1."""
     status, out, _ = command("check", "malformed:vjp", "--examples", 20)
     assert status == 1
-    assert "returned NoneType but must return" in out
+    assert "returned NoneType but must return" in " ".join(out.split())
 
 
 def test_json_and_nothing_else(command):
