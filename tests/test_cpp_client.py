@@ -28,7 +28,7 @@ from torch_ref.oracles.case import Results
 
 SOURCES = Path(__file__).parent / "foreign"
 HEADER = Path(clients.__file__).parent / "cpp"
-STRICT = ("-std=c++17", "-O1", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
+STRICT = ("-std=c++17", "-O0", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
 
 
 def compiler() -> str:

@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import stat
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -228,9 +227,8 @@ def _zip_errors() -> Iterator[None]:
     damaged = (
         zipfile.BadZipFile,
         zlib.error,
-        struct.error,
         EOFError,
-        KeyError,
+        KeyError,  # a member that was there a moment ago
         RuntimeError,  # encrypted; its NotImplementedError is a feature that zipfile lacks
     )
     try:
