@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -35,8 +36,8 @@ def compiler() -> str:
     """The system's C++ compiler; CI must have one, elsewhere the tests are skipped without."""
     found = next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
     if found is None:
-        assert "CI" not in os.environ, "CI has no C++ compiler, so the C++ client is not tested."
-        pytest.skip("there is no C++ compiler: none of c++, g++ and clang++ was found")
+        reason = "there is no C++ compiler: none of c++, g++ and clang++ was found"
+        pytest.fail(reason) if "CI" in os.environ else pytest.skip(reason)
     return found
 
 
@@ -242,14 +243,33 @@ def test_a_client_is_written_once_and_never_over_another_file(
     for name in os.listdir(folder):
         assert (folder / name).read_bytes() == (HEADER / name).read_bytes()
     (folder / "manual_lstm.hpp").unlink()
-    (folder / "my_lstm.cpp").write_text("mine")
-    assert command("init-client", "cpp", str(folder)) == 2
-    assert "my_lstm.cpp exists already: choose another folder" in capsys.readouterr().err
-    assert os.listdir(folder) == ["my_lstm.cpp"]
-    assert (folder / "my_lstm.cpp").read_text() == "mine"
+    (folder / "my_lstm.cpp").unlink()
+    (folder / "my_lstm.cpp").symlink_to("mine")
+    for content in (None, "mine"):
+        if content is not None:
+            (folder / "mine").write_text(content)
+        assert command("init-client", "cpp", str(folder)) == 2
+        assert "my_lstm.cpp exists already: choose another folder" in capsys.readouterr().err
+        assert set(os.listdir(folder)) <= {"my_lstm.cpp", "mine"}
+    assert (folder / "mine").read_text() == "mine"
     assert command("init-client", "cobol", str(folder)) == 2
     assert command("init-client", "cpp", "/dev/null/a") == 2
     assert "/dev/null/a cannot be written: Not a directory." in capsys.readouterr().err
+
+
+def test_a_client_that_does_not_fit_on_the_disk_is_not_there_by_half(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file does not fit: no part of any of them is left behind."""
+    sizes = {name: (HEADER / name).stat().st_size for name in ("my_lstm.cpp", "manual_lstm.hpp")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max(sizes.values()) - 1, hard))
+        assert command("init-client", "cpp", str(tmp_path)) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "cannot be written: File too large." in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_written_case_is_the_one_that_diff_compares_on(
