@@ -166,9 +166,9 @@ def test_every_mistake_of_the_program_is_in_the_table() -> None:
     assert names.split('"')[1::2] == list(MISTAKES)
 
 
-@pytest.mark.parametrize("kind", ["layout", "version", "array", "fortran"])
+@pytest.mark.parametrize("kind", ["layout", "version", "array", "fortran", "shape"])
 def test_the_header_refuses_what_it_would_misread(my_lstm: Path, tmp_path: Path, kind: str) -> None:
-    """Another layout or version, a missing array or Fortran order: a sentence, not a crash."""
+    """Another layout or version, a missing or short array, Fortran order: a sentence."""
     save_case(character_case(alphabet(3), steps=2), tmp_path / "case")
     document = json.loads((tmp_path / "case/case.json").read_text())
     x = np.load(tmp_path / "case/x.npy")
@@ -186,6 +186,9 @@ def test_the_header_refuses_what_it_would_misread(my_lstm: Path, tmp_path: Path,
         case "fortran":
             np.save(tmp_path / "case/x.npy", np.asfortranarray(x.repeat(2, axis=1)))
             expected = f"{tmp_path}/case/x.npy is in Fortran order"
+        case "shape":
+            np.save(tmp_path / "case/bias_l0.npy", np.zeros(11, np.float32))
+            expected = "index out of range"
     (tmp_path / "case/case.json").write_text(json.dumps(document))
     (tmp_path / "result").mkdir()
     words = [str(my_lstm), str(tmp_path / "case"), str(tmp_path / "result")]

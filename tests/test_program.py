@@ -277,11 +277,16 @@ def test_a_process_that_left_the_group_is_not_waited_for(
     program: Callable[[str], str], case: Case, tmp_path: Path
 ) -> None:
     """A daemon holds standard error open; the result is there at once all the same."""
-    daemon = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(30)"
+    daemon = (
+        "import os, time; os.setsid(); print(os.getpid(), flush=True); "
+        "time.sleep(20); print('woke', flush=True)"
+    )
     script = f"""'{sys.executable}' -S -c "{daemon}" >$sound-pid &"""
     command = program(f'{script} while ! test -s $sound-pid; do :; done; cp $sound/* "$2"')
     assert_same_bits(run_program(command, case, timeout=LONG), run_manual(case))
-    os.kill(int((tmp_path / "sound-pid").read_text()), signal.SIGKILL)  # it is still there
+    said = (tmp_path / "sound-pid").read_text()
+    os.kill(int(said.split()[0]), signal.SIGKILL)
+    assert "woke" not in said
 
 
 def test_a_program_that_closes_its_standard_error_is_still_waited_for(
