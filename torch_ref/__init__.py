@@ -11,8 +11,6 @@
 | `error_budget`, `ErrorBudget` | how far rounding may move each element |
 | `compare_gradients`, `Comparison`, `TensorError` | the comparison |
 | `diff_gradients` | manual_lstm against the twin, on one case |
-| `save_case`, `load_case`, `save_result`, `load_result` | both as files, for any language |
-| `run_program` | what somebody else's program makes of a case |
 
 The Hypothesis strategies are in `torch_ref.harness.strategies`; importing torch_ref needs neither
 Hypothesis nor pytest.
@@ -22,8 +20,6 @@ from torch_ref.compare.budget import ErrorBudget, error_budget
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
 from torch_ref.harness.cases import character_case
-from torch_ref.harness.exchange import load_case, load_result, save_case, save_result
-from torch_ref.harness.program import run_program
 from torch_ref.oracles.case import Case, run_case
 from torch_ref.oracles.torch_lstm import (
     params_from_state_dict,
@@ -43,13 +39,8 @@ __all__ = [
     "compare_gradients",
     "diff_gradients",
     "error_budget",
-    "load_case",
-    "load_result",
     "params_from_state_dict",
     "run_case",
-    "run_program",
-    "save_case",
-    "save_result",
     "share_params",
     "state_dict_from_params",
     "torch_lstm_vjp",
