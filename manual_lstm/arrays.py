@@ -23,10 +23,11 @@ def float_dtype(value: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     try:
         dtype = np.dtype(value)
     except TypeError:
-        dtype = None
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        dtype = np.dtype(object)
+    # NumPy takes None for float64.
+    if value is None or dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"{name} is {value!r} but must be float32 or float64.")
-    return np.dtype(dtype)
+    return dtype
 
 
 def check_count(name: str, value: object) -> int:
@@ -34,6 +35,15 @@ def check_count(name: str, value: object) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{name} is {value!r} but must be a whole number of at least 1.")
     return int(value)
+
+
+def check_number(name: str, value: object) -> float:
+    """`value` as a float; ValueError unless it is one finite number."""
+    if isinstance(value, float | int | np.number | np.ndarray) and np.ndim(value) == 0:
+        number = float(value)
+        if np.isfinite(number):
+            return number
+    raise ValueError(f"{name} is {value!r} but must be one finite number.")
 
 
 def check_array(
@@ -57,9 +67,9 @@ def check_array(
         `value` as an array, not copied where it was one.
 
     Raises:
-        ValueError: wrong rank, size or dtype, empty, or not finite.
+        ValueError: no array, wrong rank, size or dtype, empty, or not finite.
     """
-    array = np.asarray(value)
+    array = _as_array(name, value)
     names = axes.split(",")
     shape = f"({axes.replace(',', ', ')}{',' if len(names) == 1 else ''})"
     known = ", ".join(f"{axis} = {sizes[axis]}" for axis in names if axis in sizes)
@@ -103,20 +113,15 @@ def check_finite(name: str, array: FloatArray) -> None:
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         index = tuple(int(k) for k in bad[0])
-        place = "[" + ", ".join(map(str, index)) + "]"
         raise ValueError(
-            f"{name}{place} is {array[index]} but every element must be finite "
+            f"{name}{_place(index)} is {array[index]} but every element must be finite "
             f"({len(bad)} of {array.size} are not)."
         )
 
 
 def check_targets(targets: ArrayLike, num_classes: int, sizes: Mapping[str, int]) -> NDArray[Any]:
     """Targets (T, B), whole numbers from 0 to num_classes - 1; ValueError otherwise."""
-    array = np.asarray(targets)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(
-            f"targets is {array.dtype} but must be whole numbers: class indices, not one-hot rows."
-        )
+    array = _as_indices("targets", targets)
     if array.ndim != 2:
         hint = f" {_HINTS['targets']}" if array.ndim == 1 else ""
         raise ValueError(f"targets has shape {array.shape} but must be (T, B): two axes.{hint}")
@@ -125,11 +130,37 @@ def check_targets(targets: ArrayLike, num_classes: int, sizes: Mapping[str, int]
             f"targets has shape {array.shape} but must be (T, B) "
             f"with T = {sizes['T']}, B = {sizes['B']}."
         )
+    return check_indices("targets", array, num_classes)
+
+
+def check_indices(name: str, indices: ArrayLike, num_classes: int) -> NDArray[Any]:
+    """Whole numbers from 0 to num_classes - 1, of any shape; ValueError otherwise."""
+    array = _as_indices(name, indices)
     wrong = np.argwhere((array < 0) | (array >= num_classes))
     if len(wrong):
-        t, b = (int(k) for k in wrong[0])
+        index = tuple(int(k) for k in wrong[0])
         raise ValueError(
-            f"targets[{t}, {b}] is {array[t, b]} but must be from 0 to {num_classes - 1}: "
+            f"{name}{_place(index)} is {array[index]} but must be from 0 to {num_classes - 1}: "
             f"there are {num_classes} classes."
         )
     return array
+
+
+def _as_indices(name: str, value: ArrayLike) -> NDArray[Any]:
+    array = _as_array(name, value)
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"{name} is {array.dtype} but must be whole numbers: class indices, not one-hot rows."
+        )
+    return array
+
+
+def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{name} has rows of different lengths but must be an array.") from None
+
+
+def _place(index: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(str, index)) + "]"

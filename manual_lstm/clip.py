@@ -30,15 +30,16 @@ def clip_grad_norm(
         The clipped gradients, each in its own dtype, and the norm before clipping.
 
     Raises:
-        ValueError: max_norm not above 0, or a norm that is refused.
+        ValueError: max_norm not above 0, a gradient that is not floating-point, or a norm that
+            is refused.
     """
     _check_limit("max_norm", max_norm)
+    _check_floating(gradients)
     norm = global_norm(gradients)
     if error_if_nonfinite and not np.isfinite(norm):
         raise ValueError(f"the gradients' norm is {norm}, so they cannot be clipped.")
-    factor = min(1.0, max_norm / (norm + eps)) if norm + eps > 0 else 1.0
-    if np.isnan(norm):
-        factor = float("nan")
+    # np.minimum passes NaN on, which min does not.
+    factor = 1.0 if norm + eps == 0 else float(np.minimum(1.0, max_norm / (norm + eps)))
     with np.errstate(invalid="ignore"):
         return {name: g * g.dtype.type(factor) for name, g in gradients.items()}, norm
 
@@ -51,9 +52,10 @@ def clip_grad_value(gradients: Mapping[str, FloatArray], limit: float) -> Gradie
         limit: greater than 0.
 
     Raises:
-        ValueError: limit not above 0.
+        ValueError: limit not above 0, or a gradient that is not floating-point.
     """
     _check_limit("limit", limit)
+    _check_floating(gradients)
     return {
         name: np.clip(g, g.dtype.type(-limit), g.dtype.type(limit)) for name, g in gradients.items()
     }
@@ -61,7 +63,8 @@ def clip_grad_value(gradients: Mapping[str, FloatArray], limit: float) -> Gradie
 
 def global_norm(gradients: Mapping[str, FloatArray]) -> float:
     """The Euclidean norm of all elements of all gradients together, summed in float64."""
-    largest = max((float(np.abs(g).max()) for g in gradients.values() if g.size), default=0.0)
+    sizes = [float(np.abs(g).max()) for g in gradients.values() if g.size]
+    largest = float(np.max(sizes, initial=0.0))
     if largest == 0.0 or not np.isfinite(largest):
         return largest
     # Divided by the largest element first, so that no square overflows or underflows.
@@ -72,3 +75,10 @@ def global_norm(gradients: Mapping[str, FloatArray]) -> float:
 def _check_limit(name: str, limit: float) -> None:
     if not limit > 0:
         raise ValueError(f"{name} is {limit} but must be greater than 0.")
+
+
+def _check_floating(gradients: Mapping[str, FloatArray]) -> None:
+    for name, value in gradients.items():
+        dtype = np.asarray(value).dtype
+        if not np.issubdtype(dtype, np.floating):
+            raise ValueError(f"{name} is {dtype} but must be float32 or float64.")

@@ -3,7 +3,14 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from manual_lstm.arrays import FloatArray, Params, check_finite, check_targets
+from manual_lstm.arrays import (
+    FloatArray,
+    Params,
+    check_count,
+    check_finite,
+    check_number,
+    check_targets,
+)
 
 LinearCache = tuple[FloatArray, FloatArray]
 LossCache = tuple[FloatArray, NDArray[np.integer]]
@@ -19,7 +26,7 @@ def linear_forward(params: Params, h: FloatArray) -> tuple[FloatArray, LinearCac
     Returns:
         logits (T, B, V), and the cache for `linear_backward`.
     """
-    weight, bias = params["weight_out"], params["bias_out"]
+    weight, bias = np.asarray(params["weight_out"]), np.asarray(params["bias_out"])
     flat = h.reshape(-1, h.shape[-1])  # (T*B, H)
     logits = flat @ weight.T + bias  # (19) (T*B, V)
     return logits.reshape(*h.shape[:-1], -1), (weight, h)
@@ -67,8 +74,11 @@ def bounded_probability_range(num_classes: int) -> tuple[float, float]:
 
     Returns:
         e^-1 / (e^-1 + (V-1) e) and e / (e + (V-1) e^-1), the values at logits of -1 and 1.
+
+    Raises:
+        ValueError: num_classes below 1.
     """
-    others = num_classes - 1
+    others = check_count("num_classes", num_classes) - 1
     return float(1 / (1 + others * np.exp(2.0))), float(1 / (1 + others * np.exp(-2.0)))
 
 
@@ -121,7 +131,11 @@ def cross_entropy_backward(dloss: float, cache: LossCache) -> FloatArray:
 
     Returns:
         dlogits (T, B, V): dloss * (p - one_hot(target)) / (T B).
+
+    Raises:
+        ValueError: dloss is not one finite number.
     """
+    dloss = check_number("dloss", dloss)
     probabilities, targets = cache
     dlogits = probabilities.copy()
     steps, batch, _ = dlogits.shape

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from manual_lstm.arrays import FloatArray, check_count, float_dtype
+from manual_lstm.arrays import FloatArray, check_count, check_indices, float_dtype
 
 _SYMBOLS = string.ascii_lowercase + string.ascii_uppercase + string.digits + string.punctuation
 
@@ -91,5 +91,10 @@ def window(
 
 
 def one_hot(indices: NDArray[Any], num_classes: int, dtype: DTypeLike = np.float32) -> FloatArray:
-    """Indices (T, B) as one-hot rows (T, B, V)."""
-    return np.asarray(np.eye(num_classes, dtype=float_dtype(dtype))[indices])
+    """Indices (T, B) as one-hot rows (T, B, V).
+
+    Raises:
+        ValueError: an index that is not a whole number from 0 to V - 1, or another dtype.
+    """
+    rows = np.eye(check_count("num_classes", num_classes), dtype=float_dtype(dtype))
+    return np.asarray(rows[check_indices("indices", indices, num_classes)])

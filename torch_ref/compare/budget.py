@@ -7,17 +7,21 @@ the budget is the multiple of it that a correct implementation exceeds with a pr
 `FALSE_ALARM`. docs/error_budget.md derives it.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from torch_ref.oracles.case import Case
+from torch_ref.oracles.case import Case, stack_cases
 from torch_ref.oracles.equations import Arithmetic, Array, solve, unrounded
 
 REPLICAS = 16
 FALSE_ALARM = 1e-12
+# Numbers that agree in so many bits have the same error in the replicas whose errors repeat.
+_REPEATING_BITS = 16
+_DRAWN_AT_ONCE = 2**14
 # float64 is emulated with fewer bits, so that float64 itself can tell the replicas apart.
 _EMULATED_BITS = {np.dtype(np.float32): 24, np.dtype(np.float64): 43}
 
@@ -60,24 +64,40 @@ def error_budget(case: Case, *, dtype: Any = None, sides: int = 1, seed: int = 0
         replica 0 is demanded, but for the dtype's smallest normal number: flushing a subnormal
         number is no mistake.
     """
-    precision = np.dtype(case.dtype if dtype is None else dtype)
+    return error_budgets([case], dtype=dtype, sides=sides, seed=seed)[0]
+
+
+def error_budgets(
+    cases: Sequence[Case], *, dtype: Any = None, sides: int = 1, seed: int = 0
+) -> list[ErrorBudget]:
+    """`error_budget` of many small cases of the same sizes and head at once, which is faster."""
+    precision = np.dtype(cases[0].dtype if dtype is None else dtype)
     bits = _EMULATED_BITS[precision]
-    exact = solve(case, unrounded(np.float64))
+    stacked = stack_cases(cases)
+    exact = solve(stacked, unrounded(np.float64))
     rounded = solve(
-        case,
+        stacked,
         rounding_arithmetic(bits, 2 * REPLICAS, np.random.default_rng(seed)),
         lead=(2 * REPLICAS,),
     )
-    allowed, emulated_z = {}, 0.0
     to_unit_roundoff = 2.0 ** (bits - 1) * float(np.finfo(precision).eps)
-    for name, value in exact.items():
-        emulated = false_alarm_quantile() * _spread(rounded[name] - value)
-        if name == "z":
-            emulated_z = float(emulated.max())
-        else:
-            smallest = float(np.finfo(precision).tiny)
-            allowed[name] = np.sqrt(sides) * to_unit_roundoff * emulated + smallest
-    return ErrorBudget(allowed, emulated_z)
+    smallest = float(np.finfo(precision).tiny)
+    quantile = false_alarm_quantile()
+    emulated = {
+        name: quantile * _spread(rounded[name] - value)  # (N, ...)
+        for name, value in exact.items()
+    }
+    gates = emulated.pop("z")
+    return [
+        ErrorBudget(
+            {
+                name: np.sqrt(sides) * to_unit_roundoff * each[n] + smallest
+                for name, each in emulated.items()
+            },
+            float(gates[n].max()),
+        )
+        for n in range(len(cases))
+    ]
 
 
 def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_ALARM) -> float:
@@ -91,43 +111,80 @@ def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_AL
 
 def _spread(errors: Array) -> Array:
     """Root mean square over the replicas: of the repeating half or the other, the larger."""
-    repeating, independent = np.square(errors).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
-    return np.asarray(np.sqrt(np.maximum(repeating, independent)))
+    largest = np.abs(errors).max(axis=0)
+    # Divided by the largest first, so that no square underflows.
+    relative = np.divide(errors, largest, out=np.zeros_like(errors), where=largest > 0)
+    repeating, independent = np.square(relative).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
+    return np.asarray(largest * np.sqrt(np.maximum(repeating, independent)))
 
 
 def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> Arithmetic:
     """Arithmetic with `bits` significant bits, `replicas` times over, along the leading axis.
 
-    A number is rounded so that its product with a scale from [1, 2) has `bits` bits, with a scale
-    for each replica and place in an array's last axis. In the first half of the replicas a scale
-    is drawn once: as in real arithmetic the same operands always round in the same way, so that
-    errors which repeat at every step add up as they do in reality. In the second half it is drawn
-    anew each time, so that errors which happen to cancel in the first half do not here.
+    A number's product with a scale from [1, 2) is split after some of its bits; what is cut off
+    is the error. In the first half of the replicas, where errors repeat, the split is a coarse
+    one and the error what it cuts off, reduced to the size of a rounding: an error that depends
+    on the number alone and is the same for all numbers that agree in their first bits, so that
+    errors which repeat at every step, or in every sequence of the batch, add up as they do in
+    reality. Its scale belongs to the place in an array's last axis. In the second half the
+    number is rounded to `bits` bits, with a scale drawn anew for each operation, row and place,
+    so that errors which happen to cancel in the first half do not here.
     """
-    splitter = float(2 ** (53 - bits) + 1)
-    fresh = replicas - replicas // 2
+    repeating = replicas // 2
+    fresh = replicas - repeating
+    by_half = np.repeat([_REPEATING_BITS, bits], [repeating, fresh])[:, None, None]
+    splitter = 2.0 ** (53 - by_half) + 1
+    reduced = 2.0 ** (by_half - bits)
+    factors = _uniform(rng, 1.0, float(np.sqrt(2.0)))
 
     def new_rounding() -> Callable[[Array], Array]:
-        scales: dict[int, Array] = {}
+        columns: dict[int, Array] = {}
+        scales: dict[tuple[int, int], Array] = {}
 
         def rnd(a: Array) -> Array:
-            width = a.shape[-1]
-            if width not in scales:
-                scales[width] = rng.uniform(1.0, 2.0, (replicas, 1, width))
-            scale = scales[width]
-            scale[-fresh:] = rng.uniform(1.0, 2.0, (fresh, 1, width))
-            scaled = a * scale
-            high = scaled * splitter  # Veltkamp's splitting keeps the upper bits
-            return np.asarray((high - (high - scaled)) / scale)
+            rows, width = a.shape[-2:]
+            if (rows, width) not in scales:
+                if width not in columns:
+                    columns[width] = rng.uniform(1.0, 2.0, (repeating, 1, width))
+                scales[rows, width] = np.empty((replicas, rows, width))
+                scales[rows, width][:repeating] = columns[width]
+            scale = scales[rows, width]
+            # The product of a row's factor and a place's is a scale of its own for each.
+            np.multiply(factors(fresh, rows, 1), factors(fresh, 1, width), out=scale[repeating:])
+            axes = (replicas, *[1] * (a.ndim - 3), rows, width)
+            back = (reduced / scale).reshape(axes)
+            scaled = a * scale.reshape(axes)
+            high = scaled * splitter.reshape(replicas, *[1] * (a.ndim - 1))
+            low = high - scaled  # Veltkamp's splitting keeps the upper bits
+            high -= low
+            high -= scaled
+            high *= back
+            high += a
+            return np.asarray(high)
 
         return rnd
 
     rnd, rnd_sigmoid, rnd_tanh = new_rounding(), new_rounding(), new_rounding()
+    relative_errors = _uniform(rng, -(2.0**-bits), 2.0**-bits)
+    own_errors: dict[int, Array] = {}
+
+    def library(a: Array) -> Array:
+        # A library's function is right to one unit in the last place, not to half of one. What
+        # its own error adds to the rounding of the result is smooth in the argument: as good as
+        # constant at a place.
+        rows, width = a.shape[-2:]
+        if width not in own_errors:
+            own_errors[width] = rng.uniform(-(2.0**-bits), 2.0**-bits, (repeating, 1, width))
+        error = np.empty((replicas, rows, width))
+        error[:repeating] = own_errors[width]
+        error[repeating:] = relative_errors(fresh, rows, width)
+        return np.asarray(a * (1 + error.reshape(replicas, *[1] * (a.ndim - 3), rows, width)))
 
     def sigmoid(z: Array) -> Array:
         # The formula through tanh, which loses most where the gate is nearly shut: an absolute
-        # error of a unit roundoff of 1. A correct implementation may use it.
-        return rnd_sigmoid(0.5 + 0.5 * rnd_sigmoid(np.tanh(0.5 * z)))
+        # error of a unit roundoff of 1. A correct implementation may use it. The other formula,
+        # 1 / (1 + exp(-z)), rounds once more.
+        return rnd(rnd_sigmoid(0.5 + 0.5 * rnd_tanh(library(np.tanh(0.5 * z)))))
 
     def matmul(a: Array, b: Array) -> Array:
         if a.shape[-1] == 1:
@@ -136,19 +193,66 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
         return exact + _summation_error(rnd, a, b, exact)
 
     def sum_over_steps(left: list[Array], right: list[Array]) -> Array:
-        # Every other replica adds the steps up from the far end.
-        m, p = np.stack(left), np.stack(right)  # (T, R, B, M), (T, R, B, P)
-        m[:, ::2], p[:, ::2] = m[::-1, ::2].copy(), p[::-1, ::2].copy()
-        total = rnd(np.swapaxes(m[0], -1, -2) @ p[0])  # (R, M, P)
-        for m_t, p_t in zip(m[1:], p[1:], strict=True):
-            total = rnd(total + np.swapaxes(m_t, -1, -2) @ p_t)
-        rows = m.transpose(1, 3, 0, 2).reshape(replicas, m.shape[3], -1)  # (R, M, T*B)
-        columns = p.transpose(1, 0, 2, 3).reshape(replicas, -1, p.shape[3])  # (R, T*B, P)
-        return total + _summation_error(rnd, rows, columns, rows @ columns)
+        rows = np.swapaxes(_all_steps(left), -1, -2)  # (R, ..., M, T*B)
+        columns = _all_steps(right)  # (R, ..., T*B, P)
+        exact = rows @ columns
+        total = exact + _summation_error(rnd, rows, columns, exact)
+        scale = rng.uniform(1.0, 2.0, (repeating, columns.shape[-1]))
+        total[:repeating] = _added_in_order(rows[:repeating], columns[:repeating], scale, bits)
+        return np.asarray(total)
 
     return Arithmetic(
-        np.float64, rnd, sigmoid, lambda z: rnd_tanh(np.tanh(z)), matmul, sum_over_steps
+        number=lambda a: np.asarray(a, np.float64),
+        rnd=rnd,
+        sigmoid=sigmoid,
+        tanh=lambda z: rnd_tanh(library(np.tanh(z))),
+        exp=lambda z: library(np.exp(z)),
+        log=lambda z: library(np.log(z)),
+        matmul=matmul,
+        sum_over_steps=sum_over_steps,
     )
+
+
+def _uniform(rng: np.random.Generator, low: float, high: float) -> Callable[..., Array]:
+    """Arrays of a given shape with elements from [low, high), drawn many at a time."""
+    drawn, used = rng.uniform(low, high, _DRAWN_AT_ONCE), 0
+
+    def take(*shape: int) -> Array:
+        nonlocal drawn, used
+        count = math.prod(shape)
+        if used + count > len(drawn):
+            drawn, used = rng.uniform(low, high, max(count, _DRAWN_AT_ONCE)), 0
+        used += count
+        return drawn[used - count : used].reshape(shape)
+
+    return take
+
+
+def _all_steps(steps: list[Array]) -> Array:
+    """T of (..., B, M) as (..., T*B, M)."""
+    stacked = np.stack(steps, axis=-3)
+    return stacked.reshape(*stacked.shape[:-3], -1, stacked.shape[-1])
+
+
+def _added_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Array:
+    """rows @ columns, each partial sum rounded on the grid of its replica and column.
+
+    Where a sequence repeats, so do the terms, and the same term added again and again rounds in
+    the same direction each time: the error grows with the number of terms, not with its root.
+    Every other replica adds up from the far end.
+    """
+    rows, columns = rows.copy(), columns * scale.reshape(len(scale), *[1] * (rows.ndim - 2), -1)
+    rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
+    splitter = 2.0 ** (53 - bits) + 1
+    total = np.zeros((*rows.shape[:-1], columns.shape[-1]))  # (R, ..., M, P)
+    high, low = np.empty_like(total), np.empty_like(total)
+    for k in range(rows.shape[-1]):
+        np.multiply(rows[..., k, None], columns[..., k, None, :], out=low)
+        total += low
+        np.multiply(total, splitter, out=high)
+        np.subtract(high, total, out=low)
+        np.subtract(high, low, out=total)
+    return np.asarray(total / scale.reshape(len(scale), *[1] * (rows.ndim - 2), -1))
 
 
 def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: Array) -> Array:

@@ -1,14 +1,19 @@
 """The gradient diff: the hand-written LSTM against its autograd twin, on one case."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 
 from manual_lstm import CharModel, vjp
 from manual_lstm.model import Head
 from manual_lstm.params import lstm_sizes
+from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.oracles.case import Case, Results, run_case
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp
+from torch_ref.oracles.variant import STANDARD
 
 
 def diff_gradients(case: Case) -> Comparison:
@@ -19,11 +24,18 @@ def diff_gradients(case: Case) -> Comparison:
             manual_lstm is compared with the float64 twin of the same float32 numbers.
 
     Returns:
-        The comparison, each element against its error budget.
+        The comparison, each element against its error budget; where the two disagree, with the
+        sentence of `arbitrate`.
 
     Raises:
-        ValueError: an array of the case is wrong, or rounding alone decides what comes out.
+        ValueError: an array of the case is wrong, rounding alone decides what comes out, or the
+            case is not of the standard cell.
     """
+    if case.variant != STANDARD:
+        raise ValueError(
+            f"case.variant is {case.variant.describe()} but must be {STANDARD.describe()}: "
+            "manual_lstm computes no other, so compare your own implementation with the twin."
+        )
     in_float64 = case.dtype == np.float64
     budget = error_budget(case, sides=2 if in_float64 else 1)
     if not budget.conclusive:
@@ -32,8 +44,11 @@ def diff_gradients(case: Case) -> Comparison:
             f"gate's argument is uncertain by {budget.pre_activation:.2g}. Use "
             f"{'smaller weights or fewer steps' if in_float64 else 'float64 or smaller weights'}."
         )
-    expected = run_twin(case if in_float64 else case.astype(np.float64))
-    return compare_gradients(run_manual(case), expected, budget.allowed)
+    actual, expected = run_manual(case), run_twin(case if in_float64 else case.astype(np.float64))
+    comparison = compare_gradients(actual, expected, budget.allowed, dtype=case.dtype)
+    sides = ("manual_lstm", "the autograd twin")
+    arbitration = arbitrate(case, comparison, actual, expected, sides)
+    return replace(comparison, arbitration=arbitration)
 
 
 def run_manual(case: Case) -> Results:
@@ -46,5 +61,6 @@ def run_manual(case: Case) -> Results:
 
 
 def run_twin(case: Case) -> Results:
-    """The autograd twin's outputs and gradients."""
-    return run_case(case, autograd_vjp if case.targets is None else autograd_model_vjp)
+    """The outputs and gradients of the autograd twin, which computes the case's variant."""
+    twin = autograd_vjp if case.targets is None else autograd_model_vjp
+    return run_case(case, partial(twin, variant=case.variant))

@@ -313,7 +313,7 @@ def _parse(text: bytes, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"has {name} that is not JSON ({error})") from None
     if not isinstance(document, dict):
-        raise ValueError(f"has {name} that is not a JSON object")  # noqa: TRY004
+        raise ValueError(f"has {name} that is not a JSON object")
     return document
 
 

@@ -1,12 +1,15 @@
 """Cases that are built rather than drawn."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import DTypeLike
 
-from manual_lstm import CharModel, Text, one_hot, window
+from manual_lstm import CharModel, Text, init_params, one_hot, window
 from manual_lstm.arrays import FloatArray, float_dtype
 from manual_lstm.model import Head
 from torch_ref.oracles.case import Case
+from torch_ref.oracles.variant import PEEPHOLES, STANDARD, Variant
 
 
 def character_case(
@@ -35,13 +38,13 @@ def character_case(
             the float64 case with the same seed, rounded.
 
     Raises:
-        ValueError: a size below 1, or a bounded head with H other than V.
+        ValueError: a size below 1, a seed below 0, or a bounded head with H other than V.
     """
     dtype = float_dtype(dtype)
     num_classes = len(text.symbols)
     model = CharModel(num_classes, num_classes if hidden is None else hidden, layers, head)
     indices, targets = window(text, steps, batch)
-    if isinstance(seed, bool) or seed < 0:
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed is {seed} but must be a whole number of at least 0.")
     rng = np.random.default_rng(seed)
     params = model.init_params(dtype=dtype, rng=rng)
@@ -59,3 +62,50 @@ def character_case(
         dc_n=draw(upstream),
         targets=targets,
     )
+
+
+def sized_case(
+    sizes: Mapping[str, int],
+    *,
+    dtype: DTypeLike = np.float64,
+    targets: bool = False,
+    head: Head = "linear",
+    variant: Variant = STANDARD,
+    seed: int = 0,
+) -> Case:
+    """A case of given sizes, every tensor of it random and none of it zero.
+
+    Args:
+        sizes: "T", "B", "I", "H" and "L". With targets the classes are the inputs, V = I, which
+            are one-hot, and with the bounded head H is V too.
+        targets: whether it is a character model's case.
+        head: of that model.
+        variant: the cell.
+        dtype: float32 or float64.
+
+    Raises:
+        ValueError: a size below 1, or another dtype.
+    """
+    dtype = float_dtype(dtype)
+    steps, batch, inputs, hidden, layers = (sizes[name] for name in ("T", "B", "I", "H", "L"))
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> FloatArray:
+        return rng.uniform(-1, 1, shape).astype(dtype)
+
+    def peepholes() -> dict[str, FloatArray]:
+        names = PEEPHOLES if variant.peepholes else ()
+        return {f"{name}_l{k}": draw(hidden) for k in range(layers) for name in names}
+
+    if not targets:
+        params = init_params(inputs, hidden, layers, dtype=dtype, rng=rng) | peepholes()
+        x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
+        h0, c0, dh_n, dc_n = (draw(layers, batch, hidden) for _ in range(4))
+        return Case(params, x, h0, c0, dh_n, dc_n, dy=dy, variant=variant)
+    hidden = inputs if head == "bounded" else hidden
+    params = CharModel(inputs, hidden, layers, head).init_params(dtype=dtype, rng=rng)
+    params |= peepholes()
+    symbols = rng.integers(0, inputs, (steps + 1, batch))
+    h0, c0, dh_n, dc_n = (draw(layers, batch, hidden) for _ in range(4))
+    x = one_hot(symbols[:-1], inputs, dtype)
+    return Case(params, x, h0, c0, dh_n, dc_n, targets=symbols[1:], variant=variant)

@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(r"\{(case|result)\}(\.npz|\.safetensors)?")
 
 
 @dataclass(eq=False)
-class ProgramCrashed(Exception):  # noqa: N818 - it is the finding, not a fault of this package
+class ProgramCrashed(Exception):
     """The program ended, but not with exit status 0.
 
     Attributes:
@@ -52,7 +52,7 @@ class ProgramCrashed(Exception):  # noqa: N818 - it is the finding, not a fault 
 
 
 @dataclass(eq=False)
-class ProgramTimedOut(Exception):  # noqa: N818
+class ProgramTimedOut(Exception):
     """The program was still running after `timeout` seconds and was killed."""
 
     command: str
@@ -67,7 +67,7 @@ class ProgramTimedOut(Exception):  # noqa: N818
 
 
 @dataclass(eq=False)
-class MalformedResult(Exception):  # noqa: N818
+class MalformedResult(Exception):
     """The program ended well but its result is missing or not as it must be; `reason` says how."""
 
     command: str

@@ -1,6 +1,6 @@
 """A case: weights, inputs and upstream gradients, and what an implementation makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray, Gradients, Params
 from manual_lstm.params import lstm_sizes
+from torch_ref.oracles.variant import STANDARD, Variant, check_peepholes
 
 Results = dict[str, Any]
 
@@ -27,6 +28,11 @@ class Case:
         dy: (T, B, H), or None where there are targets.
         targets: (T, B) whole numbers, or None.
         dloss: the upstream gradient of the loss; without targets of no effect.
+        variant: the cell. A cell without biases is one whose biases are zero.
+
+    Raises:
+        ValueError: both dy and targets or neither, or peephole weights that do not go with the
+            variant.
     """
 
     params: Params
@@ -38,10 +44,12 @@ class Case:
     dy: FloatArray | None = None
     targets: FloatArray | None = None
     dloss: float = 1.0
+    variant: Variant = STANDARD
 
     def __post_init__(self) -> None:
         if (self.dy is None) == (self.targets is None):
             raise ValueError("a case must have either dy or targets, and not both.")
+        check_peepholes(self.params, self.variant)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -69,7 +77,36 @@ class Case:
             None if self.dy is None else cast(self.dy),
             self.targets,
             self.dloss,
+            self.variant,
         )
+
+
+def stack_cases(cases: Sequence[Case]) -> Case:
+    """Cases that differ in their numbers only, as one for `equations.solve` to broadcast.
+
+    Returns:
+        A case whose weights, h0 and c0 have an axis N in front of their own or, as x, dy and
+        targets, behind the first: weight (N, 4H, I), bias (N, 4H), x (T, N, B, I),
+        h0 (L, N, B, H). Only `equations.solve` understands it.
+    """
+    first = cases[0]
+
+    def stack(name: str) -> Any:
+        arrays = [getattr(case, name) for case in cases]
+        return None if arrays[0] is None else np.stack(arrays, axis=1)
+
+    return Case(
+        {name: np.stack([case.params[name] for case in cases]) for name in first.params},
+        stack("x"),
+        stack("h0"),
+        stack("c0"),
+        stack("dh_n"),
+        stack("dc_n"),
+        stack("dy"),
+        stack("targets"),
+        first.dloss,
+        first.variant,
+    )
 
 
 def run_case(case: Case, vjp: Callable[..., Any]) -> Results:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from manual_lstm.arrays import Gradients, Params
+from manual_lstm.arrays import Gradients, Params, check_array
 from manual_lstm.params import lstm_sizes
 from torch_ref.oracles.twin import _gradients, _leaves, _upstream
 
@@ -36,13 +36,14 @@ def params_from_state_dict(state: Mapping[str, Tensor]) -> dict[str, Array]:
                 f"state_dict has {name} but must hold a plain nn.LSTM: weight_ih_lk, weight_hh_lk, "
                 "bias_ih_lk, bias_hh_lk; no second direction, no projection, no prefix."
             )
-    arrays = {name: value.detach().cpu().numpy() for name, value in state.items()}
+    arrays = _arrays(state)
     params = {}
     for name, value in arrays.items():
         if name.startswith("weight"):
+            rows = len(check_array(name, value, "4H,I" if "ih" in name else "4H,H", {}))
             params[name] = value.copy()
             layer = name.rsplit("_l", 1)[1]
-            params[f"bias_l{layer}"] = _bias_sum(arrays, layer, len(value), value.dtype)
+            params[f"bias_l{layer}"] = _bias_sum(arrays, layer, rows, value.dtype)
     lstm_sizes(params)
     return params
 
@@ -74,10 +75,11 @@ def state_dict_from_params(
         if like is None:
             state[f"bias_ih_l{k}"], state[f"bias_hh_l{k}"] = bias, np.zeros_like(bias)
             continue
-        arrays = {name: value.detach().cpu().numpy() for name, value in like.items()}
+        arrays = _arrays(like)
         changed = bias - _bias_sum(arrays, str(k), len(bias), bias.dtype)
         if f"bias_ih_l{k}" in like:
-            state[f"bias_ih_l{k}"] = arrays[f"bias_ih_l{k}"] + changed
+            first = arrays[f"bias_ih_l{k}"]
+            state[f"bias_ih_l{k}"] = np.where(changed == 0, first, first + changed)  # keeps -0.0
             state[f"bias_hh_l{k}"] = arrays[f"bias_hh_l{k}"]
         elif changed.any():
             raise ValueError(f"bias_l{k} is not zero but the module of `like` has no bias.")
@@ -107,12 +109,20 @@ def torch_lstm_vjp(
         upstream = _upstream(outputs, ("dy", "dh_n", "dc_n"), (dy, dh_n, dc_n))
         return _gradients(outputs, upstream, wanted)
 
-    return (y.detach().numpy(), h_n.detach().numpy(), c_n.detach().numpy()), pullback
+    # torch keeps y for its backward: a caller who changes the outputs gets copies to change.
+    return tuple(output.detach().numpy().copy() for output in outputs), pullback
+
+
+def _arrays(state: Mapping[str, Tensor]) -> dict[str, Array]:
+    for name, value in state.items():
+        if value.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{name} is {value.dtype} but must be float32 or float64.")
+    return {name: value.detach().cpu().numpy() for name, value in state.items()}
 
 
 def _bias_sum(arrays: Mapping[str, Array], layer: str, rows: int, dtype: np.dtype[Any]) -> Array:
     bias = np.zeros(rows, dtype)
     for name in (f"bias_ih_l{layer}", f"bias_hh_l{layer}"):
         if name in arrays:
-            bias += arrays[name]
+            bias += check_array(name, arrays[name], "4H", {"4H": rows}, dtype)
     return bias

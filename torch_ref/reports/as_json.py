@@ -10,7 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from torch_ref.compare.errors import Comparison
+from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.harness.campaign import CheckReport
+from torch_ref.reports.names import locate
+
+_KEYS = (
+    "name",
+    "shape",
+    "max_abs",
+    "max_rel",
+    "max_ulp",
+    "tolerance",
+    "worst_index",
+    "verdict",
+)
 
 
 def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
@@ -20,7 +33,8 @@ def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
     """
     return {
         "verdict": comparison.verdict,
-        "tensors": [_finite(asdict(tensor)) for tensor in comparison.tensors],
+        "tensors": [_entry(tensor) for tensor in comparison.tensors],
+        "arbitration": comparison.arbitration,
         "diagnosis": [],
         "first_wrong": None,
         "layout": {},
@@ -31,18 +45,55 @@ def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
     }
 
 
+def check_json(report: CheckReport, reproduce: str) -> dict[str, Any]:
+    """A campaign's report, in the form that every command prints, and its checks one by one."""
+    first = report.failures[0] if report.failures else None
+    worst = None
+    if first is not None and first.comparison is not None:
+        worst = max(first.comparison.tensors, key=lambda tensor: tensor.used)
+    checks = [{"name": name, "verdict": "agree", "sentence": ""} for name in report.passed]
+    checks += [
+        {"name": failure.check, "verdict": "disagree", "sentence": failure.sentence}
+        for failure in report.failures
+    ]
+    checks += [
+        {"name": name, "verdict": "fails as expected", "sentence": reason}
+        for name, reason in report.expected_failures.items()
+    ]
+    checks += [
+        {"name": name, "verdict": "not verified", "sentence": reason}
+        for name, reason in report.skipped.items()
+    ]
+    return {
+        **comparison_json(Comparison(report.tensors), reproduce),
+        "verdict": report.verdict,
+        "first_wrong": worst and locate(worst.name, worst.shape, worst.worst_index),
+        "layout": {"sentence": report.layout} if report.layout else {},
+        "scale": report.scale and report.scale.ratio,
+        "clipping": report.clipping and asdict(report.clipping),
+        "unverified": list(report.unverified),
+        "checks": checks,
+    }
+
+
 def write_json(report: dict[str, Any], target: str) -> None:
     """Write a report to a file, whole or not at all, or to standard output for "-".
 
     Raises:
         ValueError: the file cannot be written.
+        OSError: standard output cannot be written.
     """
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
+        sys.stdout.flush()
         return
-    path = Path(target)
     try:
+        if Path(target).exists() and not Path(target).is_file():
+            # A device or a pipe: it is written to, never replaced.
+            Path(target).write_text(text, encoding="utf-8")
+            return
+        path = Path(target).resolve()
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
         ) as file:
@@ -59,8 +110,8 @@ def write_json(report: dict[str, Any], target: str) -> None:
         raise ValueError(f"--json file {target!r} cannot be written: {error.strerror}.") from None
 
 
-def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+def _entry(tensor: TensorError) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in entry.items()
+        for key, value in ((key, getattr(tensor, key)) for key in _KEYS)
     }

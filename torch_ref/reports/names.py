@@ -1,6 +1,9 @@
 """An element of a tensor in the field's words: its gate, row and column, or its time and unit."""
 
+from typing import Any
+
 from manual_lstm.params import GATES
+from torch_ref.oracles.variant import PEEPHOLES
 
 
 def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> str:
@@ -16,12 +19,14 @@ def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | Non
     if index is None or not index:
         return ""
     kind = name.removeprefix("d").split("_l")[0]
-    if kind in ("weight_ih", "weight_hh", "bias"):
+    if kind in ("weight_ih", "weight_hh", "bias", "bias_hh"):
         hidden = shape[0] // len(GATES)
         row = f"{GATES[index[0] // hidden]}[{index[0] % hidden}]"
-        if kind == "bias":
+        if kind.startswith("bias"):
             return row
         return f"{row} {'x' if kind == 'weight_ih' else 'h'}[{index[1]}]"
+    if kind in PEEPHOLES:
+        return f"{kind[-1]}[{index[0]}] c[{index[0]}]"
     if kind == "weight_out":
         return f"class {index[0]} h[{index[1]}]"
     if kind == "bias_out":
@@ -31,3 +36,21 @@ def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | Non
     if kind in ("h0", "c0", "h_n", "c_n"):
         return f"l={index[0]} b={index[1]} {kind[0]}[{index[2]}]"
     return str(index)
+
+
+def locate(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> dict[str, Any]:
+    """An element as a script reads it: "tensor", "layer", "time", "gate" and "index".
+
+    What a tensor does not have is null: a weight's gradient is a sum over time, dx has no gate.
+    """
+    kind, _, layer = name.removeprefix("d").partition("_l")
+    where: dict[str, Any] = {"tensor": name, "layer": None, "time": None, "gate": None}
+    where["index"] = None if index is None else list(index)
+    if kind in ("weight_ih", "weight_hh", "bias", "bias_hh"):
+        where["layer"] = int(layer)
+        where["gate"] = GATES[index[0] // (shape[0] // len(GATES))] if index else None
+    elif index and kind in ("x", "y"):
+        where["time"] = index[0]
+    elif index and kind in ("h0", "c0", "h_n", "c_n"):
+        where["layer"] = index[0]
+    return where

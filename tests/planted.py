@@ -1,0 +1,264 @@
+"""Wrong lines, planted in the source of manual_lstm."""
+
+import ast
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from manual_lstm import (
+    CharModel,
+    cross_entropy,
+    cross_entropy_backward,
+    linear_backward,
+    linear_forward,
+    lstm_backward,
+    lstm_forward,
+)
+from manual_lstm.head import bounded_backward
+from manual_lstm.lstm import layer_backward, layer_forward
+
+
+def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new: str) -> None:
+    """Give `function` the body that it has with `old` replaced by `new`, wherever it is known.
+
+    Raises:
+        AssertionError: `old` does not occur exactly once in the function's source.
+    """
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{old!r} occurs {source.count(old)} times"
+    namespace = dict(vars(sys.modules[function.__module__]))
+    changed = ast.parse(source.replace(old, new))
+    exec(compile(changed, f"<planted in {function.__name__}>", "exec"), namespace)
+    patch.setattr(function, "__code__", namespace[function.__name__].__code__)
+
+
+PULLBACK = "return lstm_backward(dy, dh_n, dc_n, cache) | head_gradients"
+
+# identifier: function, the right text, the wrong text
+MISTAKES = {
+    # the gates' gradients, equations (10) to (15)
+    "df takes c[t] for c[t-1]": (layer_backward, "c[:-1] * (f", "c[1:] * (f"),
+    "df takes c[t-2] for c[t-1]": (
+        layer_backward,
+        "c[:-1] * (f",
+        "np.concatenate((c[:1], c[:-2])) * (f",
+    ),
+    "df takes tanh(c)": (layer_backward, "c[:-1] * (f", "np.tanh(c[:-1]) * (f"),
+    "di takes c for g": (layer_backward, "g * (i * (1 - i))", "c[1:] * (i * (1 - i))"),
+    "di takes f's derivative": (layer_backward, "g * (i * (1 - i))", "g * (f * (1 - f))"),
+    "di without i's derivative": (layer_backward, "g * (i * (1 - i))", "g"),
+    "di with half of i's derivative": (layer_backward, "g * (i * (1 - i))", "g * i"),
+    "df without f's derivative": (layer_backward, "c[:-1] * (f * (1 - f))", "c[:-1]"),
+    "dg takes f for i": (layer_backward, "i * (1 - g * g)", "f * (1 - g * g)"),
+    "dg without the square": (layer_backward, "i * (1 - g * g)", "i * (1 - g)"),
+    "dg without g's derivative": (layer_backward, "i * (1 - g * g)", "i"),
+    "dg with sigmoid's derivative": (layer_backward, "i * (1 - g * g)", "i * (g * (1 - g))"),
+    "do takes c for tanh(c)": (layer_backward, "tanh_c * (o * (1 - o))", "c[1:] * (o * (1 - o))"),
+    "do without o's derivative": (layer_backward, "tanh_c * (o * (1 - o))", "tanh_c"),
+    "do multiplied by dc": (layer_backward, "np.multiply(dh, factor", "np.multiply(dc, factor"),
+    "di and df exchanged": (
+        layer_backward,
+        "dz = np.empty_like(gates)  # (T, B, 4, H)",
+        "dz = np.empty_like(gates); factor = factor[:, :, [1, 0, 2, 3]]",
+    ),
+    # the recurrence, equations (9), (11), (16)
+    "dc without o": (layer_backward, "o * (1 - tanh_c * tanh_c)", "1 - tanh_c * tanh_c"),
+    "dc without tanh's derivative": (layer_backward, "o * (1 - tanh_c * tanh_c)", "o"),
+    "dc without the square": (layer_backward, "(1 - tanh_c * tanh_c)", "(1 - tanh_c)"),
+    "dc takes tanh's derivative twice": (
+        layer_backward,
+        "(1 - tanh_c * tanh_c)",
+        "(1 - tanh_c * tanh_c) ** 2",
+    ),
+    "dc = for +=": (layer_backward, "dc += dh * dc_dh[t]", "dc = dh * dc_dh[t]"),
+    "dc from dy without the recurrent dh": (
+        layer_backward,
+        "dc += dh * dc_dh[t]",
+        "dc += dy[t] * dc_dh[t]",
+    ),
+    "dc's carry dropped": (layer_backward, "dc *= f[t]", "dc *= 0"),
+    "dc's carry without f": (layer_backward, "dc *= f[t]", "dc *= 1"),
+    "dc's carry takes i for f": (layer_backward, "dc *= f[t]", "dc *= i[t]"),
+    "dc's carry takes f[t-1]": (layer_backward, "dc *= f[t]", "dc *= f[t - 1]"),
+    "dc's carry takes f[t+1]": (layer_backward, "dc *= f[t]", "dc *= f[min(t + 1, steps - 1)]"),
+    "dh = for +=": (layer_backward, "dh += dy[t]", "dh[:] = dy[t]"),
+    "dh takes dy[t-1]": (layer_backward, "dh += dy[t]", "dh += dy[t - 1]"),
+    "dh only from the last step": (layer_backward, "dh += dy[t]", "dh += dy[t] * (t == steps - 1)"),
+    "dh subtracted": (layer_backward, "dh += dy[t]", "dh -= dy[t]"),
+    "dh's carry dropped": (layer_backward, "weight_hh, out=dh)", "0 * weight_hh, out=dh)"),
+    "dh's carry without the output gate": (
+        layer_backward,
+        "np.matmul(dz[t].reshape(batch, 4 * hidden), weight_hh, out=dh)",
+        "np.matmul(dz[t, :, :3].reshape(batch, -1), weight_hh[: 3 * hidden], out=dh)",
+    ),
+    "dh's carry through a transposed block": (
+        layer_backward,
+        "weight_hh, out=dh)",
+        "weight_hh.reshape(4, hidden, hidden).swapaxes(1, 2).reshape(weight_hh.shape), out=dh)",
+    ),
+    "dh's carry through i and f exchanged": (
+        layer_backward,
+        "weight_hh, out=dh)",
+        "np.concatenate((np.roll(weight_hh[: 2 * hidden], hidden, 0), weight_hh[2 * hidden :])), "
+        "out=dh)",
+    ),
+    "the first step's gates left out": (
+        layer_backward,
+        "flat = dz",
+        "dz[0] = 0; flat = dz",
+    ),
+    "the loop runs forwards": (layer_backward, "reversed(range(steps))", "range(steps)"),
+    "dh_n ignored": (layer_backward, "dh_n.copy(), dc_n.copy()", "0 * dh_n, dc_n.copy()"),
+    "dc_n ignored": (layer_backward, "dh_n.copy(), dc_n.copy()", "dh_n.copy(), 0 * dc_n"),
+    "dh_n and dc_n exchanged": (layer_backward, "dh, dc = dh_n", "dc, dh = dh_n"),
+    "dc0 one forget gate too many": (
+        layer_backward,
+        "dx, dh, dc\n",
+        "dx, dh, dc * f[0]\n",
+    ),
+    "dh0 and dc0 exchanged": (layer_backward, "dx, dh, dc\n", "dx, dc, dh\n"),
+    # the sums over the steps, equations (17) and (18)
+    "dweight_hh takes h[t] for h[t-1]": (layer_backward, "h[:-1].reshape", "h[1:].reshape"),
+    "dweight_hh forgets the initial state": (
+        layer_backward,
+        "flat.T @ h[:-1]",
+        "flat[batch:].T @ h[1:-1]",
+    ),
+    "dweight_hh from the last step only": (
+        layer_backward,
+        "flat.T @ h[:-1].reshape(-1, hidden)",
+        "dz[-1].reshape(batch, -1).T @ h[-2]",
+    ),
+    "dweight_hh transposed block by block": (
+        layer_backward,
+        "flat.T @ h[:-1].reshape(-1, hidden)",
+        "(flat.T @ h[:-1].reshape(-1, hidden)).reshape(4, hidden, hidden)"
+        ".swapaxes(1, 2).reshape(-1, hidden)",
+    ),
+    "dweight_ih from the first step only": (
+        layer_backward,
+        "flat.T @ x.reshape(-1, inputs)",
+        "flat[:batch].T @ x[0]",
+    ),
+    "dweight_ih divided by T": (
+        layer_backward,
+        "flat.T @ x.reshape(-1, inputs)",
+        "flat.T @ x.reshape(-1, inputs) / steps",
+    ),
+    "dweight_ih with members of the batch mixed": (
+        layer_backward,
+        "flat.T @ x.reshape",
+        "flat.T @ np.roll(x, 1, 1).reshape",
+    ),
+    "dbias missing": (layer_backward, "flat.sum(axis=0)", "0 * flat[0]"),
+    "dbias a mean": (layer_backward, "flat.sum(axis=0)", "flat.mean(axis=0)"),
+    "dbias from the last step only": (
+        layer_backward,
+        "flat.sum(axis=0)",
+        "dz[-1].sum(axis=0).reshape(-1)",
+    ),
+    "dx from the wrong rows": (
+        layer_backward,
+        "(flat @ weight_ih)",
+        "(flat @ np.roll(weight_ih, hidden, axis=0))",
+    ),
+    "dx without the output gate": (
+        layer_backward,
+        "(flat @ weight_ih)",
+        "(flat[:, : 3 * hidden] @ weight_ih[: 3 * hidden])",
+    ),
+    "dx from weight_hh": (layer_backward, "(flat @ weight_ih)", "(flat @ weight_hh)"),
+    # the stack, equation (8)
+    "dy given to every layer": (
+        lstm_backward,
+        'layer_backward(gradients["dx"], ',
+        "layer_backward(dy, ",
+    ),
+    "dh_n of another layer": (lstm_backward, "dh_n[k], dc_n[k]", "dh_n[k - 1], dc_n[k]"),
+    "dc_n of another layer": (lstm_backward, "dh_n[k], dc_n[k]", "dh_n[k], dc_n[k - 1]"),
+    "dh0 of another layer": (lstm_backward, 'gradients["dh0"][k]', 'gradients["dh0"][k - 1]'),
+    # the forward, equations (1) to (8)
+    "forward without the bias": (layer_forward, "z += bias", "z += 0"),
+    "forward with a hard candidate": (
+        layer_forward,
+        "h = np.empty((steps + 1",
+        "half = half * 1; half[2 * hidden : 3 * hidden] = 0.5; h = np.empty((steps + 1",
+    ),
+    "forward with c = tanh(c)": (
+        layer_forward,
+        "np.tanh(c[t + 1], out=tanh_c[t])",
+        "np.tanh(c[t + 1], out=tanh_c[t]); c[t + 1] = tanh_c[t]",
+    ),
+    "forward with h = o * c": (
+        layer_forward,
+        "np.multiply(o, tanh_c[t], out=h[t + 1])",
+        "np.multiply(o, c[t + 1], out=h[t + 1])",
+    ),
+    "forward with gates i, f, o, g": (layer_forward, "i, f, g, o = a", "i, f, o, g = a"),
+    "forward with i and f exchanged": (layer_forward, "i, f, g, o = a", "f, i, g, o = a"),
+    "forward without the state before": (layer_forward, "h[0], c[0] = h0, c0", "h[0], c[0] = 0, 0"),
+    "forward with h0 and c0 exchanged": (
+        layer_forward,
+        "h[0], c[0] = h0, c0",
+        "h[0], c[0] = c0, h0",
+    ),
+    "forward with the cell overwritten": (layer_forward, "c[t + 1] += i * g", "c[t + 1] = i * g"),
+    "forward with every layer reading x": (
+        lstm_forward,
+        "            y,\n            h0[k]",
+        "            x,\n            h0[k]",
+    ),
+    "h_n the first state": (lstm_forward, "[cache.h[-1] for", "[cache.h[0] for"),
+    "c_n taken from h": (lstm_forward, "[cache.c[-1] for", "[cache.h[-1] for"),
+    # the head and the loss, equations (19) to (26)
+    "softmax target sign": (cross_entropy_backward, "targets] -= 1", "targets] += 1"),
+    "softmax gradient of the opposite sign": (
+        cross_entropy_backward,
+        "dlogits *= dloss",
+        "dlogits *= -dloss",
+    ),
+    "loss summed where the mean is meant": (
+        cross_entropy_backward,
+        "dloss / (steps * batch)",
+        "dloss",
+    ),
+    "loss averaged over the steps only": (
+        cross_entropy_backward,
+        "dloss / (steps * batch)",
+        "dloss / steps",
+    ),
+    "dloss ignored": (cross_entropy_backward, "dloss / (steps", "1 / (steps"),
+    "loss with the sum reported": (cross_entropy, "np.mean(np.log", "np.sum(np.log"),
+    "loss of the target one step earlier": (
+        cross_entropy,
+        "targets[:, :, None]",
+        "np.roll(targets, 1, axis=0)[:, :, None]",
+    ),
+    "head without its bias": (linear_forward, " + bias", " + 0 * bias"),
+    "head bias gradient missing": (linear_backward, "flat.sum(axis=0)", "0 * flat[0]"),
+    "head bias gradient a mean": (linear_backward, "flat.sum(axis=0)", "flat.mean(axis=0)"),
+    "head weight gradient of h one step earlier": (
+        linear_backward,
+        "flat.T @ h.reshape",
+        "flat.T @ np.roll(h, 1, axis=0).reshape",
+    ),
+    "head passes nothing on at the first step": (
+        linear_backward,
+        "return dh, {",
+        "dh[0] = 0\n    return dh, {",
+    ),
+    "model drops dh_n": (CharModel.vjp, PULLBACK, PULLBACK.replace("dh_n", "None")),
+    "model drops dc_n": (CharModel.vjp, PULLBACK, PULLBACK.replace("dc_n", "None")),
+}
+ON_THE_BOUNDED_HEAD = {
+    "bounded head's sign": (bounded_backward, "return dlogits", "return -dlogits"),
+    "bounded head drops dc_n": (
+        CharModel.vjp,
+        "lstm_backward(bounded_backward(dlogits), dh_n, dc_n, cache)",
+        "lstm_backward(bounded_backward(dlogits), dh_n, None, cache)",
+    ),
+}

@@ -1,0 +1,167 @@
+"""`manual-lstm check`: somebody's LSTM against the truth."""
+
+import importlib
+import shlex
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from torch_ref.cli.diff import HeadName
+from torch_ref.harness.campaign import CheckReport, check_implementation
+from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.exchange import read_case
+from torch_ref.harness.failing import save_failing
+from torch_ref.harness.program import ProgramTimedOut
+from torch_ref.reports.as_json import check_json, write_json
+from torch_ref.reports.check_text import print_check
+
+CRASHED, TIMED_OUT = 3, 4
+
+
+def check(
+    target: Annotated[
+        str | None, typer.Argument(metavar="package.module:object", help="What to check.")
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option(help='A program: "./prog {case} {result}".')
+    ] = None,
+    case: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Only this case, from an exchange file.")
+    ] = None,
+    head: Annotated[HeadName, typer.Option(help="Of a program.")] = HeadName.linear,
+    without: Annotated[
+        str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
+    ] = "",
+    examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
+    jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Of one run, in seconds.")] = 10.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the report here; - is stdout.")
+    ] = None,
+) -> None:
+    """Check your LSTM: every gradient, on cases that are drawn and shrunk.
+
+    Give package.module:object, a callable or an Implementation, or a program with --command.
+    Exit status 0: it agrees with the truth. 1: it disagrees. 2: wrong usage or input.
+    3: it crashed. 4: it ran out of time.
+    """
+    if (target is None) == (command is None):
+        raise ValueError("check needs either package.module:object or --command, and not both.")
+    if command is not None:
+        implementation = Implementation(
+            command,
+            command=command,
+            head=head.value,
+            dtype="float32",
+            timeout=timeout,
+            without=frozenset(name.strip() for name in without.split(",") if name.strip()),
+        )
+    else:
+        assert target is not None
+        implementation = load_target(target)
+    words = ["check", *_same_implementation(target, command, head.value, without)]
+    try:
+        report = _run(implementation, case, examples, jobs, seed)
+    except ValueError:
+        raise
+    except Exception as error:
+        sys.stderr.write(f"manual-lstm: {implementation.name}: {type(error).__name__}: {error}\n")
+        raise typer.Exit(_status_of(error)) from None
+
+    if case is not None:
+        words += ["--case", case]
+    elif report.failures and report.failures[0].case is not None:
+        words += ["--case", str(save_failing(report.failures[0].case))]
+    else:
+        words += ["--examples", str(examples), "--seed", str(seed)]
+    reproduce = shlex.join(["manual-lstm", *words])
+    if json is not None:
+        write_json(check_json(report, reproduce), json)
+    if json != "-":
+        print_check(Console(), report, reproduce)
+    raise typer.Exit(_status(report))
+
+
+def load_target(target: str) -> Implementation:
+    """Import package.module:object, the current folder first.
+
+    Raises:
+        ValueError: there is no such module or object, or it is neither callable nor an
+            Implementation.
+    """
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ValueError(f"target is {target!r} but must be package.module:object.")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ValueError(f"target {target!r} cannot be imported: {error}.") from None
+    except Exception as error:
+        raise ValueError(
+            f"target {target!r} cannot be imported: {type(error).__name__}: {error}."
+        ) from None
+    for name in attribute.split("."):
+        if not hasattr(found, name):
+            raise ValueError(f"target {target!r}: {module_name} has no {attribute}.")
+        found = getattr(found, name)
+    return as_implementation(found, name=target)
+
+
+def _run(
+    implementation: Implementation, path: str | None, examples: int, jobs: int, seed: int
+) -> CheckReport:
+    if path is not None:
+        stored = read_case(path)
+        return check_implementation(implementation, case=stored.case)
+    with _pool(jobs) as executor, _bar(examples) as progress:
+        return check_implementation(
+            implementation, examples=examples, seed=seed, executor=executor, progress=progress
+        )
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[Executor | None]:
+    if jobs == 1:
+        yield None
+        return
+    # Not forked: a forked child of a process in which torch has started threads may hang.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+        yield executor
+
+
+@contextmanager
+def _bar(examples: int) -> Iterator[Any]:
+    columns = (BarColumn(), MofNCompleteColumn(), "cases, about", TimeRemainingColumn(), "left")
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=examples)
+        yield lambda count: bar.advance(task, count)
+
+
+def _same_implementation(
+    target: str | None, command: str | None, head: str, without: str
+) -> list[str]:
+    if command is None:
+        return [str(target)]
+    return ["--command", command, "--head", head, *(["--without", without] if without else [])]
+
+
+def _status(report: CheckReport) -> int:
+    if report.verdict == "agree":
+        return 0
+    errors = [failure.error for failure in report.failures if failure.error is not None]
+    return _status_of(errors[0]) if errors else 1
+
+
+def _status_of(error: Exception) -> int:
+    return TIMED_OUT if isinstance(error, ProgramTimedOut | TimeoutError) else CRASHED

@@ -1,0 +1,176 @@
+"""Other forms of an LSTM made into the contract: steps, accumulators, updates, torch modules.
+
+Each function returns a callable in the contract's vjp form, for `Implementation(vjp=...)` or to be
+checked as it is. The layout stays the implementation's own: params are its arrays, by its names.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[Any]
+Vjp = Callable[..., Any]
+TorchCall = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+
+# A step this long leaves nothing of the old weight in the new one's rounding error, and is within
+# float32's range for gradients from 1e-8 to 1e+8.
+UPDATE_LEARNING_RATE = 2.0**100
+
+
+def from_steps(
+    forward_step: Callable[..., Any],
+    backward_step: Callable[..., Any],
+    *,
+    begin: Callable[[Mapping[str, Any]], None] | None = None,
+    gradients: Callable[[], Mapping[str, Any]] | None = None,
+) -> Vjp:
+    """An LSTM that goes one step at a time, as a vjp.
+
+    Args:
+        forward_step: forward_step(params, x_t, h, c) -> (h, c, cache) for one step of one layer.
+        backward_step: backward_step(params, dh, dc, cache) -> (dx_t, dh, dc, step_gradients).
+            The dh it is given is the whole of equation (9), dy[t] included; the dh and dc it
+            returns go to the step before. Without step_gradients, (dx_t, dh, dc), the gradients
+            are read from the accumulators after the last step.
+        begin: called with params before the first step: loads the weights where the LSTM keeps
+            its own, and sets its accumulators to zero.
+        gradients: reads the accumulators, as a mapping from "d" + name to array.
+
+    Returns:
+        A vjp of one layer; more than one is refused with NotImplementedError. x is iterated over
+        its first axis, so the layout must have time first; h0 and c0 are given to the first step
+        as the layout arranges them.
+    """
+
+    def forward(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
+        if begin is not None:
+            begin(params)
+        h, c, ys, caches = h0, c0, [], []
+        for x_t in x:
+            h, c, cache = forward_step(params, x_t, h, c)
+            ys.append(np.array(h))
+            caches.append(cache)
+        return (np.array(ys), h, c), caches
+
+    def vjp(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
+        outputs, _ = forward(params, x, h0, c0)
+
+        def pullback(dy: Any, dh_n: Any, dc_n: Any) -> dict[str, Any]:
+            # Again, since the LSTM may keep its caches itself, and use them up.
+            _, caches = forward(params, x, h0, c0)
+            dh, dc = dh_n, dc_n
+            total: dict[str, Any] = {}
+            dx = []
+            for dy_t, cache in zip(reversed(list(dy)), reversed(caches), strict=True):
+                dx_t, dh, dc, *rest = backward_step(params, dh + dy_t, dc, cache)
+                dx.append(dx_t)
+                for name, value in (rest[0] if rest else {}).items():
+                    total[name] = total[name] + value if name in total else np.array(value)
+            if gradients is not None:
+                total |= {name: np.array(value) for name, value in gradients().items()}
+            return {"dx": np.array(dx[::-1]), "dh0": dh, "dc0": dc, **total}
+
+        return outputs, pullback
+
+    return vjp
+
+
+def gradients_from_update(
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    learning_rate: float = UPDATE_LEARNING_RATE,
+) -> dict[str, Array]:
+    """Gradients that show only as what an update `w -= learning_rate * gradient` did.
+
+    Args:
+        before, after: the weights on either side of the update.
+        learning_rate: of the update; the default is so large that recovering the gradient from
+            the difference costs no more than two roundings of the gradient itself.
+
+    Returns:
+        "d" + name for every name.
+    """
+    return {
+        f"d{name}": (np.asarray(before[name]) - np.asarray(after[name]))
+        / np.asarray(before[name]).dtype.type(learning_rate)
+        for name in before
+    }
+
+
+def from_torch(call: TorchCall) -> Vjp:
+    """Torch code that is differentiated by autograd, a custom autograd.Function included.
+
+    Args:
+        call: call(params, x, h0, c0) -> (y, h_n, c_n), everything tensors, params by name.
+    """
+
+    def vjp(params: Mapping[str, Array], x: Array, h0: Array, c0: Array) -> Any:
+        leaves = {
+            name: torch.from_numpy(np.array(value)).requires_grad_()
+            for name, value in {**params, "x": x, "h0": h0, "c0": c0}.items()
+        }
+        outputs = call(
+            {name: leaves[name] for name in params}, leaves["x"], leaves["h0"], leaves["c0"]
+        )
+        return _torch_outputs(outputs), _torch_pullback(outputs, leaves)
+
+    return vjp
+
+
+def from_module(module: nn.Module, prefix: str = "") -> Vjp:
+    """A torch module with nn.LSTM's signature: `module(x, (h0, c0)) -> (y, (h_n, c_n))`.
+
+    Args:
+        module: an nn.LSTM, a scripted or exported one, or a module of your own. The names of its
+            parameters are those that the layout gives; its weights and dtype become the case's.
+        prefix: what stands in front of those names: "lstm." for a module that holds its LSTM as
+            `self.lstm`. (torch cannot call a bare nn.LSTM that was scripted, only one inside.)
+    """
+
+    def vjp(params: Mapping[str, Array], x: Array, h0: Array, c0: Array) -> Any:
+        module.to(torch.from_numpy(np.array(x)).dtype)
+        named = {name.removeprefix(prefix): p for name, p in module.named_parameters()}
+        if set(named) != set(params):
+            raise NotImplementedError(
+                f"the module has the parameters {sorted(named)}, the case {sorted(params)}"
+            )
+        with torch.no_grad():
+            for name, value in params.items():
+                named[name].copy_(torch.from_numpy(np.array(value)))
+        leaves = {
+            name: torch.from_numpy(np.array(value)).requires_grad_()
+            for name, value in {"x": x, "h0": h0, "c0": c0}.items()
+        }
+        y, (h_n, c_n) = module(leaves["x"], (leaves["h0"], leaves["c0"]))
+        outputs = (y, h_n, c_n)
+        return _torch_outputs(outputs), _torch_pullback(outputs, named | leaves)
+
+    return vjp
+
+
+def _torch_outputs(outputs: tuple[Tensor, ...]) -> tuple[Array, ...]:
+    return tuple(output.detach().numpy() for output in outputs)
+
+
+def _torch_pullback(
+    outputs: tuple[Tensor, ...], leaves: Mapping[str, Tensor]
+) -> Callable[..., dict[str, Array]]:
+    def pullback(dy: Array, dh_n: Array, dc_n: Array) -> dict[str, Array]:
+        upstream = [torch.from_numpy(np.array(d)) for d in (dy, dh_n, dc_n)]
+        found = torch.autograd.grad(
+            outputs,
+            list(leaves.values()),
+            upstream[: len(outputs)],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return {
+            f"d{name}": np.zeros(leaf.shape) if d is None else d.numpy()
+            for (name, leaf), d in zip(leaves.items(), found, strict=True)
+        }
+
+    return pullback

@@ -1,0 +1,262 @@
+"""A campaign: all checks of one implementation, on cases that Hypothesis draws and shrinks."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, as_completed
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch_ref.compare.errors import TensorError
+from torch_ref.harness.abilities import OUTPUTS, find_abilities
+from torch_ref.harness.checks import (
+    CHECKS,
+    Check,
+    check_batch_is_sum_of_members,
+    check_carried_state,
+    check_clipping,
+    check_forward,
+    check_linearity,
+    not_applicable,
+)
+from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
+from torch_ref.harness.findings import Scale, find_clipping, find_scale
+from torch_ref.harness.judge import Clipping, Subject
+from torch_ref.harness.layout_auto import suggestion, with_layout_found
+from torch_ref.harness.program import MalformedResult
+from torch_ref.harness.search import Failure, Found, search, try_check
+from torch_ref.oracles.case import Case
+
+# As many cases go to a process at a time.
+PART = 50
+# What these hold against each other is no longer equal once it is clipped.
+_LINEAR = (check_linearity, check_clipping, check_batch_is_sum_of_members, check_carried_state)
+_KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
+_STATES = ("dx", "dh0", "dc0")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a campaign found.
+
+    Attributes:
+        name: of the implementation.
+        dtypes: those it was checked in.
+        passed: the names of the checks that hold.
+        skipped: check to the reason why it could not be run.
+        failures: the checks that failed, in their order.
+        expected_failures: check to reason, for those that failed as expected.
+        tensors: of every tensor the worst over all cases, in the order of a comparison.
+        scale: the one ratio that explains every gradient, or None.
+        clipping: that gradients are cut off inside, or None.
+        layout: what is known of the layout, a sentence, or "".
+        unverified: what the implementation cannot be asked.
+        examples: how many cases were run. seconds: how long it took.
+    """
+
+    name: str
+    dtypes: tuple[str, ...]
+    passed: tuple[str, ...]
+    skipped: Mapping[str, str]
+    failures: tuple[Failure, ...]
+    tensors: tuple[TensorError, ...]
+    unverified: tuple[str, ...]
+    examples: int
+    seconds: float
+    scale: Scale | None = None
+    clipping: Clipping | None = None
+    expected_failures: Mapping[str, str] = field(default_factory=dict)
+    layout: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """ "agree" if some check could be run and none failed unexpectedly."""
+        return "disagree" if self.failures or not self.passed else "agree"
+
+
+def check_implementation(
+    implementation: Any,
+    *,
+    examples: int = 200,
+    seed: int = 0,
+    expected_failures: Mapping[str, str] | None = None,
+    case: Case | None = None,
+    executor: Executor | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> CheckReport:
+    """Run every check on an implementation.
+
+    Args:
+        implementation: an Implementation, or a bare callable in the vjp or the loss form.
+        examples: how many cases, shared out over the checks.
+        seed: of the cases.
+        expected_failures: check to reason. A check that is expected to fail and holds is a failure.
+        case: run the checks on this one case, those that its sizes suit, instead of drawn ones.
+        executor: where to run the checks; a pool of processes needs an implementation that can be
+            pickled. None runs them here, one after the other.
+        progress: called with the number of cases that were run since it was last called.
+
+    Raises:
+        ValueError: examples below 1, or an expected failure of a check that there is not.
+        Exception: what the implementation raises on the plainest case of all.
+    """
+    started = time.perf_counter()
+    expected = dict(expected_failures or {})
+    if unknown := set(expected) - {check.name for check in CHECKS}:
+        raise ValueError(f"expected_failures names {min(unknown)!r}, which is not a check.")
+    if examples < 1:
+        raise ValueError(f"examples is {examples} but must be at least 1.")
+    resolved = as_implementation(implementation)
+    layout = ""
+    if resolved.layout == "auto":
+        resolved, layout = with_layout_found(resolved)
+    try:
+        subject = subject_of(resolved)
+    except (MalformedAnswer, MalformedResult) as error:
+        return _malformed(resolved, str(error), time.perf_counter() - started)
+    reasons = {check.name: not_applicable(check, subject) for check in CHECKS}
+    if case is not None:
+        reasons |= {check.name: why for check in CHECKS if (why := _unsuited(check, case))}
+    runnable = [check for check in CHECKS if reasons[check.name] is None]
+    if case is None:
+        found = _run_all(runnable, subject, examples, seed, executor, progress)
+    else:
+        found = [try_check(check, subject, case) for check in runnable]
+
+    clipping = None
+    if any(f.failure is not None and f.failure.comparison is not None for f in found):
+        clipping = find_clipping(subject)
+    if clipping is not None:
+        subject = replace(subject, clipping=clipping)
+        found = [_judged_as_clipped(f, subject) for f in found]
+
+    failures = [f.failure for f in found if f.failure is not None]
+    if failures and case is None:
+        first = next(check for check in runnable if check.name == failures[0].check)
+        count = _share(first, runnable, examples)
+        smaller = search(first, subject, count, seed, shrink=True).failure
+        failures[0] = smaller or failures[0]
+    unexpected = [f for f in failures if f.check not in expected]
+    too_good = [
+        Failure(f.check, "", f"It was expected to fail ({expected[f.check]}) but holds.")
+        for f in found
+        if f.failure is None and f.check in expected
+    ]
+    wrong = any(failure.comparison is not None for failure in unexpected)
+    if any(failure.check == check_forward.__name__ for failure in unexpected):
+        layout = suggestion(resolved) or layout
+    return CheckReport(
+        name=subject.implementation.name,
+        dtypes=subject.abilities.dtypes,
+        passed=tuple(f.check for f in found if f.failure is None and f.check not in expected),
+        skipped={name: reason for name, reason in reasons.items() if reason is not None},
+        failures=(*unexpected, *too_good),
+        tensors=_worst(found),
+        unverified=subject.abilities.unverified,
+        examples=sum(f.examples for f in found),
+        seconds=time.perf_counter() - started,
+        scale=find_scale(subject) if wrong and clipping is None else None,
+        clipping=clipping,
+        layout=layout,
+        expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
+    )
+
+
+def _malformed(implementation: Implementation, sentence: str, seconds: float) -> CheckReport:
+    """The report on an implementation of which not even the plainest case can be read."""
+    first = CHECKS[0]
+    failure = Failure(first.name, first.catches, sentence)
+    return CheckReport(implementation.name, (), (), {}, (failure,), (), (), 1, seconds)
+
+
+def subject_of(implementation: Implementation) -> Subject:
+    """An implementation with what it can do."""
+    return Subject(implementation, find_abilities(implementation))
+
+
+def _judged_as_clipped(found: Found, subject: Subject) -> Found:
+    """What remains of a failure when the truth is clipped as the implementation's gradients are."""
+    if found.failure is None or found.failure.case is None:
+        return found
+    check = next(check for check in CHECKS if check.name == found.check)
+    if check.function in _LINEAR:
+        return replace(found, failure=None, tensors=())
+    again = try_check(check, subject, found.failure.case)
+    return replace(found, failure=again.failure, tensors=again.tensors)
+
+
+def _unsuited(check: Check, case: Case) -> str | None:
+    steps, batch, _ = case.x.shape
+    layers, _, hidden = case.h0.shape
+    sizes = {"T": steps, "B": batch, "H": hidden, "L": layers}
+    for name, wanted in check.sizes.items():
+        least = wanted if isinstance(wanted, int) else wanted[0]
+        if sizes[name] < least:
+            return f"it needs {name} of at least {least}"
+    return None
+
+
+def _run_all(
+    runnable: Sequence[Check],
+    subject: Subject,
+    examples: int,
+    seed: int,
+    executor: Executor | None,
+    progress: Callable[[int], None] | None,
+) -> list[Found]:
+    tell = progress or (lambda _: None)
+    jobs = [
+        (check, count, seed + part)
+        for check in runnable
+        for part, count in enumerate(_parts(_share(check, runnable, examples)))
+    ]
+    found = []
+    if executor is None:
+        for check, count, its_seed in jobs:
+            found.append(search(check, subject, count, its_seed, shrink=False))
+            tell(count)
+    else:
+        futures = {
+            executor.submit(search, check, subject, count, its_seed, shrink=False): count
+            for check, count, its_seed in jobs
+        }
+        for future in as_completed(futures):
+            tell(futures[future])
+        found = [future.result() for future in futures]
+    return [_joined([f for f in found if f.check == check.name]) for check in runnable]
+
+
+def _parts(count: int) -> list[int]:
+    whole, rest = divmod(count, PART)
+    return [PART] * whole + [rest] * (rest > 0)
+
+
+def _joined(found: Sequence[Found]) -> Found:
+    return Found(
+        found[0].check,
+        next((f.failure for f in found if f.failure is not None), None),
+        tuple(tensor for f in found for tensor in f.tensors),
+        sum(f.examples for f in found),
+    )
+
+
+def _share(check: Check, runnable: Sequence[Check], examples: int) -> int:
+    return max(1, round(examples * check.weight / sum(each.weight for each in runnable)))
+
+
+def _worst(found: Sequence[Found]) -> tuple[TensorError, ...]:
+    worst: dict[str, TensorError] = {}
+    for each in found:
+        for tensor in each.tensors:
+            if tensor.name not in worst or tensor.used > worst[tensor.name].used:
+                worst[tensor.name] = tensor
+    return tuple(sorted(worst.values(), key=lambda tensor: _order(tensor.name)))
+
+
+def _order(name: str) -> tuple[int, int, int, str]:
+    """Outputs, then the weights from the first layer up, then the head's, then dx, dh0, dc0."""
+    kind, _, layer = name.removeprefix("d").partition("_l")
+    if name in OUTPUTS:
+        return 0, 0, OUTPUTS.index(name), name
+    if layer.isdigit():
+        return 1, int(layer), _KINDS.index(kind) if kind in _KINDS else len(_KINDS), name
+    return (3, 0, _STATES.index(name), name) if name in _STATES else (2, 0, 0, name)

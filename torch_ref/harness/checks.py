@@ -1,0 +1,348 @@
+"""The checks: one function for each property, and the list that everybody runs.
+
+A check takes a subject and a case and returns what it compared, if anything, or raises CheckFailed.
+Its docstring says what it would catch. The list is in the order in which the checks are run, the
+plainest properties first, so that the first failure is the one to read.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from manual_lstm.arrays import FloatArray
+from torch_ref.compare.errors import Comparison, compare_gradients
+from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.judge import Subject, expected_of, judge
+from torch_ref.harness.strategies import Sizes
+from torch_ref.oracles.case import Case, Results
+
+_UPSTREAM = ("dy", "dh_n", "dc_n")
+_LOUDER = 2.0**20
+
+
+class CheckFailed(AssertionError):
+    """A property does not hold.
+
+    Attributes:
+        sentence: what was found.
+        comparison: the tensors, where some were compared.
+    """
+
+    def __init__(self, sentence: str, comparison: Comparison | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.comparison = comparison
+
+
+def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
+    """A result of the wrong shape or dtype, or one that is not a number."""
+    expected, _ = expected_of(subject, case)
+    for name, value in subject.run(case).items():
+        if name not in expected:
+            raise CheckFailed(f"{name} is returned but is the gradient of nothing in the case.")
+        array = np.asarray(value)
+        if array.shape != np.shape(expected[name]):
+            raise CheckFailed(
+                f"{name} has shape {array.shape} but must be {np.shape(expected[name])}."
+            )
+        if array.dtype != case.dtype:
+            raise CheckFailed(f"{name} is {array.dtype} but the case is {case.dtype}.")
+        if not np.isfinite(array).all():
+            bad = array[~np.isfinite(array)][0]
+            raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
+    return None
+
+
+def check_forward(subject: Subject, case: Case) -> Comparison | None:
+    """Another cell, gate order or layout than declared, which would make every gradient differ."""
+    return _require(
+        judge(subject, case, only=OUTPUTS), "The forward pass is not the declared cell's"
+    )
+
+
+def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
+    """A target that is left out of the loss because its probability rounds to 0."""
+    # Logits as far apart as exp can take them one by one, so that a softmax without a shift
+    # survives; and a class of the lesser ones as the target.
+    bias = case.params["bias_out"]
+    limit = 0.9 * np.log(float(np.finfo(case.dtype).max))
+    far = np.where(np.arange(len(bias)) % 2 == 0, limit, -limit).astype(case.dtype)
+    assert case.targets is not None
+    targets = np.full_like(case.targets, len(bias) > 1)
+    loud = replace(case, params={**case.params, "bias_out": far}, targets=targets)
+    expected, allowed = expected_of(subject, loud)
+    actual = subject.run(loud)["loss"]
+    if np.isposinf(actual):
+        return None
+    comparison = compare_gradients(
+        {"loss": actual}, {"loss": expected["loss"]}, {"loss": allowed["loss"]}
+    )
+    return _require(
+        comparison, f"The loss is {float(actual):.3g} where it is {float(expected['loss']):.3g}"
+    )
+
+
+def check_one_step(subject: Subject, case: Case) -> Comparison | None:
+    """A mistake inside a single step, from y alone and with zero states: nothing is carried."""
+    return _require(_judge_inside(subject, _plain(case)), "Wrong for a single step (T=1)")
+
+
+def check_two_steps(subject: Subject, case: Case) -> Comparison | None:
+    """A carry that is lost, doubled or taken before its update: T=2 is the first to have one."""
+    return _require(_judge_inside(subject, _plain(case)), "Wrong for two steps (T=2)")
+
+
+def check_every_step(subject: Subject, case: Case) -> Comparison | None:
+    """dy or the loss used at some steps only, or at the wrong ones."""
+    return _require(_judge_inside(subject, _plain(case)), "Wrong for several steps")
+
+
+def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
+    """A gradient that does not come from upstream: a stale buffer, a loss of its own."""
+    silent = replace(case, **{name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM})
+    for name, value in _gradients(subject.run(silent)).items():
+        if np.any(value != 0):
+            raise CheckFailed(f"With zero upstream gradients {name} must be exactly 0 but is not.")
+    return None
+
+
+def check_only_dh_n(subject: Subject, case: Case) -> Comparison | None:
+    """dh_n ignored, or added somewhere other than to the last h."""
+    alone = replace(_plain(case), dy=np.zeros_like(case.dy), dh_n=case.dh_n)
+    return _require(_judge_inside(subject, alone), "Wrong with dh_n alone")
+
+
+def check_only_dc_n(subject: Subject, case: Case) -> Comparison | None:
+    """dc_n ignored, or added somewhere other than to the last c."""
+    alone = replace(_plain(case), dy=np.zeros_like(case.dy), dc_n=case.dc_n)
+    return _require(_judge_inside(subject, alone), "Wrong with dc_n alone")
+
+
+def check_initial_state(subject: Subject, case: Case) -> Comparison | None:
+    """h0 or c0 taken as zero: in the first step's forget gate, or in the recurrent weights."""
+    with_states = replace(_plain(case), h0=case.h0, c0=case.c0)
+    comparison = _judge_inside(subject, with_states)
+    return _require(comparison, "Wrong with a non-zero initial state")
+
+
+def check_gradients(subject: Subject, case: Case) -> Comparison | None:
+    """Any wrong gradient, on cases with everything in them."""
+    return _require(judge(subject, case), "A gradient is wrong")
+
+
+def check_long(subject: Subject, case: Case) -> Comparison | None:
+    """What takes many steps to show: `=` for `+=`, a truncation of its own, a bounded buffer."""
+    return _require(judge(subject, case), "Wrong for many steps")
+
+
+def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | None:
+    """A mean over the batch for a sum, or members that mix."""
+    batch = case.x.shape[1]
+    if case.targets is not None:
+        # A mean over the batch counts each member 1/B, but what comes through the states fully.
+        case = replace(case, dh_n=np.zeros_like(case.dh_n), dc_n=np.zeros_like(case.dc_n))
+    _, allowed = expected_of(subject, case)
+    whole = subject.run(case)
+    weights = [name for name in whole if name.removeprefix("d") in case.params]
+    share = 1 if case.targets is None or subject.implementation.reduction == "sum" else 1 / batch
+    members = [subject.run(_member(case, b)) for b in range(batch)]
+    total = {name: sum(share * member[name] for member in members) for name in weights}
+    budgets = [expected_of(subject, _member(case, b))[1] for b in range(batch)]
+    limit = {
+        name: allowed[name] + sum(share * budget[name] for budget in budgets) for name in weights
+    }
+    comparison = compare_gradients({name: whole[name] for name in weights}, total, limit)
+    return _require(comparison, "A batch's gradient is not the sum of its members'")
+
+
+def check_stacks(subject: Subject, case: Case) -> Comparison | None:
+    """Layers that are joined wrongly: dx of a layer not passed down, states or weights mixed up."""
+    return _require(judge(subject, _plain(case)), "Wrong for a stack of layers")
+
+
+def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
+    """An accumulator or state that is kept from the last call."""
+    first = _copied(subject.run(case))
+    second = subject.run(case)
+    for name, value in first.items():
+        if name not in second or not np.array_equal(value, second[name]):
+            raise CheckFailed(f"{name} is not the same when the same case is run a second time.")
+    return None
+
+
+def check_inputs_unmodified(subject: Subject, case: Case) -> Comparison | None:
+    """A weight, input or upstream gradient that is changed in place."""
+    for name in subject.answer(case).modified:
+        raise CheckFailed(f"{name} is changed by the call; it must be left as it was.")
+    return None
+
+
+def check_linearity(subject: Subject, case: Case) -> Comparison | None:
+    """A pullback that remembers: asked again for other upstream gradients it must add up."""
+    flipped = {name: np.flip(getattr(case, name)).copy() for name in _UPSTREAM}
+    summed = {name: getattr(case, name) + flipped[name] for name in _UPSTREAM}
+    asked = (case, replace(case, **flipped), replace(case, **summed))
+    first, second, whole = subject.run_pullback(asked)
+    budgets = [expected_of(subject, each)[1] for each in asked]
+    total = {name: first[name] + second[name] for name in whole}
+    limit = {name: sum(budget[name] for budget in budgets) for name in whole}
+    return _require(compare_gradients(whole, total, limit), "The pullback is not linear")
+
+
+def check_clipping(subject: Subject, case: Case) -> Comparison | None:
+    """A gradient that is clipped inside: it no longer grows with the upstream gradient."""
+    assert case.dy is not None
+    loud = replace(_plain(case), dy=case.dy * case.dtype.type(_LOUDER))
+    _require(_judge_inside(subject, loud), "Large gradients are cut off")
+    return None  # its errors are those of no ordinary case
+
+
+def check_carried_state(subject: Subject, case: Case) -> Comparison | None:
+    """A state that is not carried over: two windows must give what one of both lengths gives."""
+    assert case.dy is not None
+    half = case.x.shape[0] // 2
+    zero = np.zeros_like(case.dh_n)
+    first = replace(case, x=case.x[:half], dy=case.dy[:half], dh_n=zero, dc_n=zero)
+    early = subject.run(first)
+    second = replace(case, x=case.x[half:], dy=case.dy[half:], h0=early["h_n"], c0=early["c_n"])
+    late = subject.run(second)
+    early = subject.run(replace(first, dh_n=late["dh0"], dc_n=late["dc0"]))
+    _, allowed = expected_of(subject, case)
+    weights = [name for name in late if name.removeprefix("d") in case.params]
+    expected = {name: early[name] + late[name] for name in weights}
+    expected |= {"h_n": late["h_n"], "c_n": late["c_n"]}
+    expected |= {name: early[name] for name in ("dh0", "dc0") if name in early}
+    whole = subject.run(case)
+    limit = {name: 2 * allowed[name] for name in expected}  # both sides round
+    comparison = compare_gradients({name: whole[name] for name in expected}, expected, limit)
+    return _require(comparison, "Two windows with the state carried are not one window")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check, the cases it is for, and how many of them.
+
+    Attributes:
+        function: check_*(subject, case).
+        sizes: of its cases: a size, or the least and the greatest.
+        weight: its share of the examples, relative to the others.
+        form: "vjp" or "loss" where only that form has the property.
+        needs: results that an implementation must return for the check to make sense.
+        takes: what it must not ignore, of "h0", "c0", "dh_n", "dc_n".
+    """
+
+    function: Callable[[Subject, Case], Comparison | None]
+    sizes: Sizes
+    weight: int = 1
+    form: str | None = None
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.__name__
+
+    @property
+    def catches(self) -> str:
+        """What it would catch, in a sentence."""
+        return str(self.function.__doc__).strip()
+
+
+_ONE = {"B": 1, "L": 1}
+CHECKS = (
+    Check(check_shapes_and_dtypes, {"T": (1, 4)}),
+    Check(check_inputs_unmodified, {"T": (1, 4)}),
+    Check(check_called_twice, {"T": (1, 4)}),
+    Check(check_forward, {"T": (1, 6)}, weight=2),
+    Check(check_improbable_target, {"T": (1, 4), "L": 1}, form="loss", needs=("loss",)),
+    Check(check_zero_upstream, {"T": (1, 6)}, form="vjp"),
+    Check(check_one_step, {"T": 1, **_ONE}, weight=2),
+    Check(check_two_steps, {"T": 2, **_ONE}),
+    Check(check_every_step, {"T": (3, 6), **_ONE}),
+    Check(check_only_dh_n, {"T": (1, 4), **_ONE}, form="vjp", takes=("dh_n",)),
+    Check(check_only_dc_n, {"T": (1, 4), **_ONE}, form="vjp", takes=("dc_n",)),
+    Check(check_initial_state, {"T": (1, 3), **_ONE}, takes=("h0",)),
+    Check(
+        check_carried_state,
+        {"T": (2, 6), **_ONE},
+        form="vjp",
+        needs=("h_n", "c_n", "dh0", "dc0"),
+        takes=("h0", "c0", "dh_n", "dc_n"),
+    ),
+    Check(check_batch_is_sum_of_members, {"T": (1, 4), "B": (2, 3), "L": 1}),
+    Check(check_stacks, {"T": (1, 4), "L": (2, 3)}),
+    Check(check_linearity, {"T": (1, 4)}, form="vjp"),
+    Check(check_clipping, {"T": (1, 4), **_ONE}, form="vjp"),
+    Check(check_gradients, {}, weight=6),
+    Check(check_long, {"T": (24, 50), "B": 1, "H": (1, 4)}),
+)
+
+
+def not_applicable(check: Check, subject: Subject) -> str | None:
+    """Why a check cannot be run on a subject; None if it can."""
+    abilities, implementation = subject.abilities, subject.implementation
+    form = "vjp" if implementation.form == "vjp" else "loss"
+    if check.form not in (None, form):
+        return f"it is for the {check.form} form"
+    if missing := [name for name in check.needs if name not in abilities.returned]:
+        return f"it needs {', '.join(missing)}"
+    if ignored := [name for name in check.takes if name in abilities.ignored]:
+        return f"it needs {', '.join(ignored)}"
+    if check.function is check_improbable_target and implementation.head == "bounded":
+        return "the bounded head gives no class a probability near 0"
+    return _size_refused(check, implementation.sizes, abilities)
+
+
+def _size_refused(check: Check, bound: Mapping[str, int], abilities: Abilities) -> str | None:
+    able = {"L": abilities.stacks, "B": abilities.batches}
+    for size, wanted in check.sizes.items():
+        least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
+        if least > 1 and not able.get(size, True):
+            return f"it needs {size} of at least {least}"
+        # More units or layers than a check would draw are no obstacle, more steps than T=1 are.
+        if size in bound and (bound[size] < least or (size == "T" and bound[size] > most)):
+            return f"it needs {size} from {least} to {most}"
+    return None
+
+
+def _plain(case: Case) -> Case:
+    """The case with zero states and nothing from beyond the window."""
+    zero = np.zeros_like(case.h0)
+    return replace(case, h0=zero, c0=zero.copy(), dh_n=zero.copy(), dc_n=zero.copy())
+
+
+def _judge_inside(subject: Subject, case: Case) -> Comparison:
+    """All but what goes to the window before: that is for check_carried_state."""
+    names = {*subject.abilities.returned} - {"dh0", "dc0"}
+    return judge(subject, case, only=names)
+
+
+def _require(comparison: Comparison, sentence: str) -> Comparison:
+    if comparison.verdict == "agree":
+        return comparison
+    wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
+    raise CheckFailed(f"{sentence}: {', '.join(wrong) or 'nothing was returned'}.", comparison)
+
+
+def _gradients(results: Results) -> dict[str, FloatArray]:
+    return {name: value for name, value in results.items() if name not in OUTPUTS}
+
+
+def _copied(results: Results) -> Results:
+    return {name: np.array(value) for name, value in results.items()}
+
+
+def _member(case: Case, b: int) -> Case:
+    one = slice(b, b + 1)
+    return replace(
+        case,
+        x=case.x[:, one],
+        h0=case.h0[:, one],
+        c0=case.c0[:, one],
+        dh_n=case.dh_n[:, one],
+        dc_n=case.dc_n[:, one],
+        dy=None if case.dy is None else case.dy[:, one],
+        targets=None if case.targets is None else case.targets[:, one],
+    )

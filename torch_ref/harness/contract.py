@@ -1,0 +1,382 @@
+"""The contract for somebody else's LSTM, and a case run through it.
+
+Three forms. `vjp(params, x, h0, c0) -> ((y, h_n, c_n), pullback)` with
+`pullback(dy, dh_n, dc_n) -> gradients`; `loss_and_grads(params, x, targets, h0, c0) ->
+(loss, gradients)` for code with its head inside; and a program that reads a case from files.
+What an implementation does not take or return it leaves out; `abilities` finds that out.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from manual_lstm.arrays import FloatArray
+from manual_lstm.model import Head
+from torch_ref.harness.layout import Layout
+from torch_ref.harness.program import run_program
+from torch_ref.oracles.case import Case, Results
+from torch_ref.oracles.variant import STANDARD, Variant
+
+Form = Literal["vjp", "loss", "program"]
+_STATES = ("h0", "c0")
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """Somebody's LSTM, and what has to be known about it.
+
+    Attributes:
+        name: what to call it in a report.
+        vjp: the first form, or None.
+        loss_and_grads: the second form, or None.
+        command: the third, "./prog {case} {result}", or None. Just one of the three is given.
+        layout: how its arrays are arranged; "auto" tries what explains its forward output.
+        variant: which cell it computes, where it is not the standard one.
+        head: of the second and third form.
+        reduction: what its loss does over steps and batch, "mean" or "sum".
+        sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
+        dtype: "float32" or "float64" where it has only that one; None is for both.
+        timeout: of one run of the command, in seconds.
+        without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n": it is
+            given zeros, and the report lists it as not verified. For the other forms the
+            callable's own parameters tell.
+
+    Raises:
+        ValueError: not just one form, or a word that is not in the list.
+    """
+
+    name: str
+    vjp: Callable[..., Any] | None = None
+    loss_and_grads: Callable[..., Any] | None = None
+    command: str | None = None
+    layout: Layout | Literal["auto"] = field(default_factory=Layout)
+    variant: Variant = STANDARD
+    head: Head = "linear"
+    reduction: Literal["mean", "sum"] = "mean"
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    dtype: Literal["float32", "float64"] | None = None
+    timeout: float = 10.0
+    without: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        forms = [self.vjp, self.loss_and_grads, self.command]
+        if sum(form is not None for form in forms) != 1:
+            raise ValueError(
+                f"implementation {self.name!r} must have just one of vjp, loss_and_grads, command."
+            )
+        _check_word("reduction", self.reduction, ("mean", "sum"))
+        _check_word("head", self.head, ("linear", "bounded"))
+        _check_word("dtype", self.dtype, (None, "float32", "float64"))
+        for size in self.sizes:
+            _check_word("sizes", size, ("T", "B", "I", "H", "L"))
+        for name in self.without:
+            _check_word("without", name, ("h0", "c0", "dh_n", "dc_n"))
+
+    @property
+    def form(self) -> Form:
+        """Which of the three it is."""
+        if self.vjp is not None:
+            return "vjp"
+        return "loss" if self.loss_and_grads is not None else "program"
+
+
+def as_implementation(target: Any, name: str | None = None) -> Implementation:
+    """An Implementation as it is, or a bare callable as one with the default layout.
+
+    A callable with a parameter named `targets` has the loss form, any other the vjp form.
+
+    Raises:
+        ValueError: neither.
+    """
+    if isinstance(target, Implementation):
+        return target
+    if not callable(target):
+        raise ValueError(
+            f"the implementation is {type(target).__name__} but must be an Implementation, or a "
+            "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
+        )
+    called = name or str(getattr(target, "__qualname__", type(target).__name__))
+    if "targets" in _parameters(target, ()):
+        return Implementation(called, loss_and_grads=target)
+    return Implementation(called, vjp=target)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an implementation made of a case, in manual_lstm's arrangement.
+
+    Attributes:
+        results: "loss" or "y", "h_n", "c_n" and gradients; what it did not return is not there.
+        ignored: what of the case it did not take: "h0", "c0", "dh_n", "dc_n".
+        modified: what of its arguments it changed in place.
+    """
+
+    results: Results
+    ignored: frozenset[str]
+    modified: tuple[str, ...] = ()
+
+
+def run_implementation(implementation: Implementation, case: Case) -> Answer:
+    """Give a case to an implementation, in its own layout.
+
+    Args:
+        case: with targets for the loss form, with dy for the vjp form, either for a program.
+
+    Raises:
+        NotImplementedError: it says that it cannot do this case.
+        MalformedAnswer: what came back cannot be read.
+        Exception: whatever it raises; for a program those of `run_program`.
+    """
+    layout = implementation.layout
+    if not isinstance(layout, Layout):
+        raise ValueError(f"the layout of {implementation.name!r} must be found before it is run.")
+    if implementation.form == "program":
+        assert implementation.command is not None
+        given_case = restricted(case, implementation.without)
+        results = run_program(implementation.command, given_case, timeout=implementation.timeout)
+        return Answer(results, implementation.without)
+    given = _give(case, layout)
+    # A division by zero or an overflow of theirs is judged by what comes out of it.
+    with np.errstate(all="ignore"):
+        if implementation.form == "loss":
+            return _run_loss(implementation, layout, case, given)
+        return _run_vjp(implementation, layout, case, given)
+
+
+def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Callable[..., Any]:
+    """Its forward alone, forward(params, x, *states), on arrays in its own arrangement."""
+    if implementation.loss_and_grads is not None and case.targets is not None:
+        loss_and_grads, targets = implementation.loss_and_grads, case.targets
+        count = len(_taken(loss_and_grads, 3, _state_names(layout)))
+
+        def loss(params: Any, x: Any, *states: Any) -> Any:
+            return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
+
+        return loss
+    assert implementation.vjp is not None
+    vjp = implementation.vjp
+    taken = len(_taken(vjp, 2, _state_names(layout)))
+    return lambda params, x, *states: vjp(params, x, *states[:taken])[0]
+
+
+def states_taken(implementation: Implementation, layout: Layout) -> frozenset[str]:
+    """Which of "h0" and "c0" its callable takes."""
+    names = _state_names(layout)
+    if implementation.loss_and_grads is not None:
+        return _in_ours({*_taken(implementation.loss_and_grads, 3, names)})
+    return _in_ours({*_taken(implementation.vjp or (lambda: None), 2, names)})
+
+
+class MalformedAnswer(Exception):
+    """An implementation returned something that the contract has no place for."""
+
+
+def restricted(case: Case, ignored: frozenset[str]) -> Case:
+    """The case that an implementation which ignores these is really given: they are zero."""
+    zeros = {name: np.zeros_like(getattr(case, name)) for name in ignored}
+    return replace(case, **zeros)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A case in an implementation's own arrangement. A joined state is one array, else two."""
+
+    params: dict[str, Any]
+    x: Any
+    states: tuple[Any, ...]
+    further: tuple[Any, ...] = ()
+
+    def copied(self) -> dict[str, Any]:
+        """Copies of all arrays, the weights by their names."""
+        states = {f"state {k}": value for k, value in enumerate(self.states)}
+        further = {f"upstream gradient {k}": value for k, value in enumerate(self.further)}
+        return copy.deepcopy({**self.params, "x": self.x, **states, **further})
+
+
+def pullback_answers(implementation: Implementation, cases: Sequence[Case]) -> list[Results]:
+    """Gradients of several cases that share their forward pass, from one call of the vjp.
+
+    Args:
+        cases: equal but for dy, dh_n and dc_n.
+    """
+    layout = implementation.layout
+    assert isinstance(layout, Layout)
+    called = _call_vjp(implementation, layout, _give(cases[0], layout))
+    return [
+        _read_gradients(implementation, layout, case, called.pull(_upstream_of(case, layout)))
+        for case in cases
+    ]
+
+
+@dataclass(frozen=True)
+class _Called:
+    """What came back from a vjp, what of its arguments it took, and its pullback."""
+
+    outputs: Any
+    ignored: frozenset[str]
+    pull: Callable[[tuple[Any, ...]], Any]
+
+
+def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> _Called:
+    assert implementation.vjp is not None
+    names = _state_names(layout)
+    states = _taken(implementation.vjp, 2, names)
+    returned = implementation.vjp(
+        given.params,
+        given.x,
+        *(state for name, state in zip(names, given.states, strict=True) if name in states),
+    )
+    if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
+        raise MalformedAnswer(
+            f"{implementation.name} returned {_kind(returned)} but must return "
+            "((y, h_n, c_n), pullback)."
+        )
+    outputs, pullback = returned
+    upstream = ("dy", *(f"d{name.removesuffix('0')}_n" for name in names))
+    taken = _taken(pullback, 0, upstream)
+
+    def pull(further: tuple[Any, ...]) -> Any:
+        return pullback(
+            *(value for name, value in zip(upstream, further, strict=True) if name in taken)
+        )
+
+    return _Called(outputs, _in_ours({*names, *upstream} - {*states, *taken}), pull)
+
+
+def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:
+    given = replace(given, further=_upstream_of(case, layout))
+    before = given.copied()
+    called = _call_vjp(implementation, layout, given)
+    results = _read_outputs(layout, called.outputs)
+    results |= _read_gradients(implementation, layout, case, called.pull(given.further))
+    return Answer(results, called.ignored, _changed(before, given.copied()))
+
+
+def _give(case: Case, layout: Layout) -> _Given:
+    return _Given(
+        params=layout.params_to({name: value.copy() for name, value in case.params.items()}),
+        x=layout.input_to(case.x.copy()),
+        states=layout.states_to(case.h0.copy(), case.c0.copy()),
+    )
+
+
+def _upstream_of(case: Case, layout: Layout) -> tuple[Any, ...]:
+    assert case.dy is not None
+    dy = layout.sequence_to(case.dy.copy(), "dy")
+    return (dy, *layout.states_to(case.dh_n.copy(), case.dc_n.copy()))
+
+
+def _run_loss(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:
+    assert implementation.loss_and_grads is not None
+    assert case.targets is not None
+    names = _state_names(layout)
+    states = _taken(implementation.loss_and_grads, 3, names)
+    before = given.copied()
+    returned = implementation.loss_and_grads(
+        given.params,
+        given.x,
+        layout.targets_to(case.targets.copy()),
+        *(state for name, state in zip(names, given.states, strict=True) if name in states),
+    )
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        raise MalformedAnswer(
+            f"{implementation.name} returned {_kind(returned)} but must return (loss, gradients)."
+        )
+    loss, gradients = returned
+    results: Results = {}
+    if loss is not None:
+        results["loss"] = np.asarray(loss, dtype=case.dtype).reshape(())
+    results |= _read_gradients(implementation, layout, case, gradients)
+    ignored = _in_ours({*names} - {*states}) | {"dh_n", "dc_n"}
+    return Answer(results, ignored, _changed(before, given.copied()))
+
+
+def _state_names(layout: Layout) -> tuple[str, ...]:
+    return ("state0",) if layout.joined_state else _STATES
+
+
+def _in_ours(names: set[str]) -> frozenset[str]:
+    """A joined state's name as those of its two parts."""
+    parts = {"state0": ("h0", "c0"), "dstate_n": ("dh_n", "dc_n")}
+    return frozenset(part for name in names for part in parts.get(name, (name,)))
+
+
+def _read_outputs(layout: Layout, outputs: Any) -> Results:
+    """y, h_n and c_n of what came back; None, or nothing, stands for what it does not return."""
+    y, *states = outputs if isinstance(outputs, tuple) else (outputs,)
+    results: Results = {}
+    try:
+        if y is not None:
+            results["y"] = layout.sequence_from(y)
+        if layout.joined_state and states and states[0] is not None:
+            results["h_n"], results["c_n"] = layout.states_from(states[0])
+        elif not layout.joined_state:
+            for name, state in zip(("h_n", "c_n"), states, strict=False):
+                if state is not None:
+                    results[name] = layout.state_from(state, name)
+    except ValueError as error:
+        raise MalformedAnswer(str(error)) from None
+    return results
+
+
+def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, value in before.items()
+        if name not in after
+        or not all(
+            np.array_equal(old, new, equal_nan=True)
+            for old, new in zip(value, after[name], strict=False)
+        )
+    )
+
+
+def _read_gradients(
+    implementation: Implementation, layout: Layout, case: Case, gradients: Any
+) -> dict[str, FloatArray]:
+    if not isinstance(gradients, Mapping):
+        raise MalformedAnswer(
+            f"{implementation.name} returned {_kind(gradients)} as its gradients but must return "
+            'a mapping from "d" + name to array.'
+        )
+    present = {name: np.asarray(value) for name, value in gradients.items() if value is not None}
+    try:
+        return layout.gradients_from(present, like=case.params)
+    except (ValueError, KeyError) as error:
+        raise MalformedAnswer(f"the gradients of {implementation.name}: {error}") from None
+
+
+def _taken(function: Callable[..., Any], already: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of the further arguments a callable takes: by its parameters' names, or number."""
+    further = _parameters(function, (*range(already), *names))[already:]
+    if further and set(further) <= set(names):
+        return tuple(name for name in names if name in further)
+    return names[: len(further)]
+
+
+def _parameters(function: Callable[..., Any], default: tuple[Any, ...]) -> tuple[Any, ...]:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return default
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return default
+    return tuple(
+        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    )
+
+
+def _check_word(name: str, value: object, words: tuple[object, ...]) -> None:
+    if value not in words:
+        listed = ", ".join(repr(word) for word in words)
+        raise ValueError(f"{name} is {value!r} but must be one of {listed}.")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return type(value).__name__
