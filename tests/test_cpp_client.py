@@ -140,6 +140,7 @@ MISTAKES = {
         FORWARD | LAYER_0 | LAYER_1 | HEAD | INPUTS,
     ),
     "loss_not_averaged": (set(), {"loss"}),
+    "zero_skipped": (set(), set()),  # no probability of these cases rounds to 0
 }
 
 
@@ -158,6 +159,17 @@ def test_each_mistake_is_seen_in_the_tensors_that_it_makes_wrong_and_no_others(
     without = HEAD if head == "bounded" else set()
     for posed, expected in zip(one_and_two_layers(head), MISTAKES[mistake], strict=True):
         assert wrong(judge(my_lstm, posed, mistake)) == expected - without
+
+
+def test_a_target_left_out_of_the_loss_is_seen_where_its_probability_rounds_to_zero(
+    my_lstm: Path,
+) -> None:
+    """The error of an impossible letter is finite and large, and skipping it hides the worst."""
+    case = character_case(alphabet(3), steps=4)
+    case.params["bias_out"][...] = np.array([150, 0, -20], np.float32)
+    posed = problem(case)
+    assert wrong(judge(my_lstm, posed)) == set()
+    assert wrong(judge(my_lstm, posed, "zero_skipped")) == {"loss"}
 
 
 def test_every_mistake_of_the_program_is_in_the_table() -> None:
