@@ -1,7 +1,9 @@
 """What a person reads: the table, the names of elements, the sentence."""
 
+import errno
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -117,11 +119,18 @@ def test_a_number_that_json_does_not_know():
     assert json.loads(json.dumps(report, allow_nan=False))["reproduce"] == "again"
 
 
-def test_half_a_report(tmp_path):
-    """A report that cannot be turned into JSON leaves the older one as it was."""
+def test_half_a_report(tmp_path, monkeypatch):
+    """What fails on the way leaves the older report as it was, and no other file."""
     path = tmp_path / "report.json"
     path.write_text("older", encoding="utf-8")
     with pytest.raises(ValueError, match="JSON"):
         write_json({"scale": float("nan")}, str(path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ValueError, match="cannot be written: No space left on device"):
+        write_json({"scale": 1.0}, str(path))
     assert path.read_text(encoding="utf-8") == "older"
     assert list(tmp_path.iterdir()) == [path]
