@@ -1,13 +1,15 @@
 """`manual-lstm check`: verdicts, exit statuses, and what it leaves behind."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from torch_ref import load_case
+import manual_lstm
+from torch_ref import load_case, run_case, save_result
 from torch_ref.cli import main
 
 MODULES = {
@@ -137,8 +139,14 @@ def test_json_and_nothing_else(command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "check needs either package.module:object or --command"),
-        (("right:vjp", "--command", "a {case} {result}"), "and not both"),
+        ((), "check needs just one of package.module:object, --command and --dump"),
+        (("right:vjp", "--command", "a {case} {result}"), "check needs just one of"),
+        (("--dump", "nowhere"), "nowhere has no case, case.npz or case.safetensors"),
+        (
+            ("right:vjp", "--layout", "mine"),
+            "layout is 'mine' but must be one of",
+        ),
+        (("--dump", "x", "--layout", "torch"), "--layout is for package.module:object"),
         (("right:vjp", "--case", "nowhere"), "nowhere cannot be read"),
         (("--command", "./prog"), "has no {case}"),
         (("--command", "./nowhere {case} {result}"), "program './nowhere' cannot be run"),
@@ -155,7 +163,51 @@ def test_wrong_usage(command, arguments, words):
     assert "Traceback" not in err + out
 
 
+@pytest.mark.parametrize("ending", ["", ".npz", ".safetensors"])
+def test_a_dump(command, ending):
+    """A case and a result that lie in files are judged; a wrong result disagrees."""
+    Path("dump").mkdir()
+    assert command("case", "--out", f"dump/case{ending}", "--steps", 4, "--inputs", 5)[0] == 0
+    case = load_case(f"dump/case{ending}")
+    results = run_case(case, manual_lstm.CharModel(5, 5).vjp)
+    save_result(results, case, f"dump/result{ending}")
+    status, out, _ = command("check", "--dump", "dump")
+    assert status == 0
+    assert "AGREES" in out
+    shutil.rmtree(f"dump/result{ending}") if not ending else Path(f"dump/result{ending}").unlink()
+    save_result(results | {"dbias_l0": results["dbias_l0"] * 1.01}, case, f"dump/result{ending}")
+    status, out, _ = command("check", "--dump", "dump")
+    assert status == 1
+    assert "Wrong: dbias_l0" in out
+
+
+def test_a_layout_that_is_named_or_found(command):
+    """--layout takes a preset or auto; with the wrong one the forward disagrees."""
+    module = Path("course.py")
+    module.write_text(COURSE, encoding="utf-8")
+    assert command("check", "course:vjp", "--layout", "course", "--examples", 40)[0] == 0
+    status, out, _ = command("check", "course:vjp", "--layout", "auto", "--examples", 40)
+    assert status == 0
+    assert "Its layout was found: course" in out
+    sys.modules.pop("course")
+
+
+COURSE = """
+import manual_lstm
+from torch_ref import preset
+course = preset("course")
+def vjp(params, x, h0, c0):
+    ours = course.params_from(params)
+    to, of = course.state_to, course.state_from
+    (y, h, c), pullback = manual_lstm.vjp(ours, course.sequence_from(x), of(h0), of(c0))
+    def back(dy, dh_n, dc_n):
+        g = pullback(course.sequence_from(dy), of(dh_n), of(dc_n))
+        theirs = course.params_to({name: g["d" + name] for name in ours})
+        return {"d" + name: value for name, value in theirs.items()}
+    return (course.sequence_to(y), to(h), to(c)), back
+"""
 PROGRAM = """
+import shutil
 import sys
 case, result = sys.argv[1:3]
 {body}
