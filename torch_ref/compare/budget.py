@@ -111,8 +111,11 @@ def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_AL
 
 def _spread(errors: Array) -> Array:
     """Root mean square over the replicas: of the repeating half or the other, the larger."""
-    repeating, independent = np.square(errors).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
-    return np.asarray(np.sqrt(np.maximum(repeating, independent)))
+    largest = np.abs(errors).max(axis=0)
+    # Divided by the largest first, so that no square underflows.
+    relative = np.divide(errors, largest, out=np.zeros_like(errors), where=largest > 0)
+    repeating, independent = np.square(relative).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
+    return np.asarray(largest * np.sqrt(np.maximum(repeating, independent)))
 
 
 def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> Arithmetic:

@@ -126,7 +126,8 @@ def compare_tensor(
         return _incomparable(name, e.shape, "shape", "no elements")
     limit = np.broadcast_to(np.asarray(allowed, dtype=np.float64), e.shape)
     with np.errstate(all="ignore"):
-        difference = np.abs(a.astype(np.result_type(a, e)) - e)
+        wide = np.result_type(a, e, np.float64)  # float32 would round the difference itself
+        difference = np.abs(a.astype(wide) - e)
         difference = np.where(a == e, 0, difference).astype(np.float64)
         # Finite and unequal with nothing allowed is infinitely over; NaN is worse than anything.
         used = np.where(difference == 0, 0.0, difference / limit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch_ref.compare.errors import TensorError
-from torch_ref.harness.abilities import find_abilities
+from torch_ref.harness.abilities import OUTPUTS, find_abilities
 from torch_ref.harness.checks import (
     CHECKS,
     Check,
@@ -18,10 +18,11 @@ from torch_ref.harness.checks import (
     check_linearity,
     not_applicable,
 )
-from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
-from torch_ref.harness.judge import OUTPUTS, Clipping, Subject
+from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
+from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.search import Failure, Found, search, try_check
 from torch_ref.oracles.case import Case
 
@@ -39,6 +40,7 @@ class CheckReport:
 
     Attributes:
         name: of the implementation.
+        dtypes: those it was checked in.
         passed: the names of the checks that hold.
         skipped: check to the reason why it could not be run.
         failures: the checks that failed, in their order.
@@ -107,7 +109,10 @@ def check_implementation(
     layout = ""
     if resolved.layout == "auto":
         resolved, layout = with_layout_found(resolved)
-    subject = subject_of(resolved)
+    try:
+        subject = subject_of(resolved)
+    except (MalformedAnswer, MalformedResult) as error:
+        return _malformed(resolved, str(error), time.perf_counter() - started)
     reasons = {check.name: not_applicable(check, subject) for check in CHECKS}
     if case is not None:
         reasons |= {check.name: why for check in CHECKS if (why := _unsuited(check, case))}
@@ -154,6 +159,13 @@ def check_implementation(
         layout=layout,
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
+
+
+def _malformed(implementation: Implementation, sentence: str, seconds: float) -> CheckReport:
+    """The report on an implementation of which not even the plainest case can be read."""
+    first = CHECKS[0]
+    failure = Failure(first.name, first.catches, sentence)
+    return CheckReport(implementation.name, (), (), {}, (failure,), (), (), 1, seconds)
 
 
 def subject_of(implementation: Implementation) -> Subject:

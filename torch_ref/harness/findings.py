@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.judge import OUTPUTS, Clipping, Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import Clipping, Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case
 
 Array = NDArray[Any]
@@ -163,6 +164,10 @@ def _common_ratio(
         np.concatenate([np.ravel(each[name]) for name in actual])
         for each in (actual, expected, allowed)
     )
+    fixed = b == 0  # nothing is allowed: what leaks through a bias neuron, by any factor
+    if (a[fixed] != e[fixed]).any():
+        return None
+    a, e, b = a[~fixed], e[~fixed], b[~fixed]
     under = float(np.sum(np.square(e / b)))
     if under == 0 or not np.isfinite(a).all():
         return None

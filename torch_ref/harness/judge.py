@@ -1,6 +1,6 @@
 """One case, one implementation, one verdict: what it made of the case against the truth."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -9,14 +9,19 @@ from numpy.typing import NDArray
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import Abilities
-from torch_ref.harness.contract import Answer, Implementation, restricted, run_implementation
+from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.contract import (
+    Answer,
+    Implementation,
+    pullback_answers,
+    restricted,
+    run_implementation,
+)
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.truth import truth
 
 Array = NDArray[Any]
-OUTPUTS = ("loss", "y", "h_n", "c_n")
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Subject:
     def run(self, case: Case) -> Results:
         """What it makes of a case, in manual_lstm's arrangement."""
         return self.answer(case).results
+
+    def run_pullback(self, cases: Sequence[Case]) -> list[Results]:
+        """Gradients of cases that differ in their upstream gradients only, of one forward pass."""
+        return pullback_answers(self.implementation, cases)
 
 
 class Inconclusive(Exception):

@@ -75,8 +75,8 @@ def find_layout(
             joins the states, on arrays in their arrangement. It returns y, or a tuple of y and
             the last states, None for what it does not have; or, where expected_outputs is the
             "loss", that. An exception means that the arrangement does not fit.
-        params, x, h0, c0: the case in our arrangement. With H = 1, T = 1 or c0 = 0 some
-            arrangements cannot be told apart.
+        params, x, h0, c0: the case in our arrangement. With H = 1, or with gates of equal
+            weights, some arrangements cannot be told apart.
         expected_outputs: "y" (T, B, H), "h_n", "c_n" (L, B, H), or some of them, exact; or the
             "loss".
         allowed: for each of them how far each element may be off, from `error_budget`.
@@ -87,8 +87,8 @@ def find_layout(
             are known: only arrangements with these are tried, and `base` need not have the names.
 
     Returns:
-        The finding. Two arrangements that differ in more than the order of the gates are
-        compared by how many fields differ from `base`.
+        The finding; of several arrangements that fit the first has the fewest fields, the gates'
+        order not counted, that differ from `base`.
 
     Raises:
         ValueError: params are not a stack's, or expected_outputs has another name or none.
@@ -123,9 +123,8 @@ def find_layout(
                 with np.errstate(all="ignore"), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     result = forward(theirs, *arrays)
-                outputs = {"loss": np.asarray(result)}
-                if "loss" not in expected_outputs:
-                    outputs = _outputs(layout, result)
+                of_loss = "loss" in expected_outputs
+                outputs = {"loss": np.asarray(result)} if of_loss else _outputs(layout, result)
             except _OF_VALUES:
                 continue
             except Exception:
