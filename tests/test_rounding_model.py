@@ -108,6 +108,23 @@ def test_a_sum_that_is_not_the_sum():
     assert np.all(found != rows @ columns)
 
 
+def test_sums_of_numbers_whose_squares_underflow():
+    """A product a power of two smaller has the same relative errors, also where squares are 0."""
+    rng = np.random.default_rng(0)
+    a = np.broadcast_to(rng.normal(size=(2, 6)), (32, 2, 6)) * np.array([[1.0], [2.0**-60]])
+    b = rng.normal(size=(6, 3))
+
+    def relative_spread(smaller):
+        arithmetic = rounding_arithmetic(43, 32, np.random.default_rng(1))
+        found = arithmetic.matmul(a * smaller, b) - (a * smaller) @ b
+        return module._spread(found) / smaller
+
+    usual = relative_spread(1.0)
+    for smaller in (2.0**-200, 2.0**-520, 2.0**-900):
+        # The same draws; the relative rounding of a number depends on its leading bits alone.
+        np.testing.assert_array_equal(relative_spread(smaller) > usual / 2, True)
+
+
 def test_a_batch_of_cases_whose_budgets_mix():
     """Budgets of many cases at once are those of each by itself, but for float64's own rounding."""
     cases = [

@@ -22,6 +22,7 @@ FALSE_ALARM = 1e-12
 # Numbers that agree in so many bits have the same error in the replicas whose errors repeat.
 _REPEATING_BITS = 16
 _DRAWN_AT_ONCE = 2**14
+_SAFE_TO_SQUARE = 2.0**-450
 # float64 is emulated with fewer bits, so that float64 itself can tell the replicas apart.
 _EMULATED_BITS = {np.dtype(np.float32): 24, np.dtype(np.float64): 43}
 
@@ -262,8 +263,18 @@ def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: A
     all orders is k/n sum(p^2) + k(k-1)/(n(n-1)) ((sum p)^2 - sum(p^2)). Added up for k = 2..n
     that is the square below, in units of one rounding of the whole sum.
     """
+    size = _summation_size(a, b, exact)
+    if np.any((size < _SAFE_TO_SQUARE) & (exact != 0)):
+        rows = np.abs(a).max(axis=-1, keepdims=True)
+        columns = np.abs(b).max(axis=-2, keepdims=True)
+        rows, columns = (np.where(each > 0, each, 1) for each in (rows, columns))
+        size = _summation_size(a / rows, b / columns, exact / rows / columns) * rows * columns
+    one = np.divide(rnd(exact) - exact, exact, out=np.zeros_like(exact), where=exact != 0)
+    return np.asarray(one * size)
+
+
+def _summation_size(a: Array, b: Array, exact: Array) -> Array:
     n = a.shape[-1]
     squares = np.square(a) @ np.square(b)  # sum(p^2)
-    roundings = squares * (1 + (n + 1) / 6 - 1 / n) + np.square(exact) * ((n + 1) / 3)
-    one = np.divide(rnd(exact) - exact, exact, out=np.zeros_like(exact), where=exact != 0)
-    return np.asarray(one * np.sqrt(roundings))
+    mean_square = squares * (1 + (n + 1) / 6 - 1 / n) + np.square(exact) * ((n + 1) / 3)
+    return np.asarray(np.sqrt(mean_square))
