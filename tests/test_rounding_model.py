@@ -121,7 +121,7 @@ def test_sums_of_numbers_whose_squares_underflow():
 
     usual = relative_spread(1.0)
     for smaller in (2.0**-200, 2.0**-520, 2.0**-900):
-        # The same draws; the relative rounding of a number depends on its leading bits alone.
+        # Without a spread of their own they would have none at all.
         np.testing.assert_array_equal(relative_spread(smaller) > usual / 2, True)
 
 
