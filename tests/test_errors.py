@@ -45,6 +45,13 @@ def test_a_wrong_element_that_passes_or_is_misplaced(expected, data):
     assert found.max_ulp == off / float(np.spacing(abs(expected[index])))
 
 
+def test_a_worst_element_that_is_only_the_largest():
+    """The worst is furthest beyond what is allowed there; its difference may be a small one."""
+    found = compare_tensor("dx", np.array([5.0, 1.0, 0.0]), np.zeros(3), [10.0, 0.5, 0.0])
+    assert (found.worst_index, found.tolerance, found.used) == ((1,), 0.5, 2.0)
+    assert (found.max_abs, found.max_rel, found.verdict) == (5.0, np.inf, "disagree")
+
+
 def test_a_difference_measured_in_the_units_of_the_wrong_precision():
     """A float32 result that is one unit in the last place off a float64 truth is off by 1 ULP."""
     actual = np.nextafter(np.float32(1.5), np.float32(2))[None]
@@ -86,7 +93,8 @@ def test_an_infinity_on_both_sides():
 @pytest.mark.parametrize("allowed", [np.nan, -1.0])
 def test_a_budget_that_is_no_number(allowed):
     """A difference is never within a budget that is NaN or negative."""
-    assert compare_tensor("dx", np.ones(2), 1 + np.ones(2), allowed).verdict == "disagree"
+    found = compare_tensor("dx", np.array([1.0, 3.0]), np.ones(2), [9.0, allowed])
+    assert (found.verdict, found.used, found.worst_index) == ("disagree", np.inf, (1,))
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_layout_and_variant_come_back_and_are_never_dropped(tmp_path: Path) -> N
         tmp_path / "a",
         layout_json=layout,
         variant_json=variant,
-        sizes=SIZES,
+        sizes={name: np.int64(size) for name, size in SIZES.items()},
         head="linear",
     )
     stored = read_case(tmp_path / "a")
@@ -138,6 +138,10 @@ def test_layout_and_variant_come_back_and_are_never_dropped(tmp_path: Path) -> N
         load_case(tmp_path / "a")
     with pytest.raises(ValueError, match=r"sizes is None but must be given"):
         save_case(theirs, tmp_path / "b", layout_json=layout)
+    for foreign in ({"gates": {"i"}}, {"gates": float("nan")}):
+        with pytest.raises(ValueError, match=r"b cannot hold case.json as JSON \("):
+            save_case(theirs, tmp_path / "b", layout_json=foreign, sizes=SIZES, head="linear")
+    assert os.listdir(tmp_path) == ["a"]
     results = {"dkernel": theirs.params["kernel"], "loss": np.float32(1)}
     save_result(results, theirs, tmp_path / "r")
     assert set(load_result(tmp_path / "r", theirs)) == {"dkernel", "loss"}

@@ -6,6 +6,7 @@ import resource
 import struct
 import tracemalloc
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,40 @@ def test_a_zip_with_a_directory_bomb_or_another_method_is_refused(tmp_path: Path
     refuse_without_reading(
         tmp_path / "case.safetensors", "has a safetensors header of 1099511627776"
     )
+
+
+def overwrite(content: bytes, place: int, new: bytes) -> bytes:
+    return content[:place] + new + content[place + len(new) :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda z: z.replace(b"h0.npy", b"c0.npy"), "has one name twice"),
+        (
+            lambda z: overwrite(z, z.find(b"x.npy") + 5, b"\xff" * 20),
+            "Error -3 while",
+        ),
+        (lambda z: overwrite(z, z.rfind(b"x.npy") - 38, b"\x01"), r"x\.npy.* is encrypted"),
+        (lambda z: overwrite(z, z.rfind(b"x.npy") - 40, b"\xff"), r"\(zip file version 25\.5"),
+        (lambda z: overwrite(z, z.rfind(b"x.npy") - 30, b"\0" * 4), r"\(Bad CRC-32"),
+        (lambda z: z[:-1], "no end of a zip directory"),
+    ],
+    ids=["same name twice", "deflate", "encrypted", "version", "checksum", "no end"],
+)
+def test_a_damaged_zip_is_refused_whatever_zipfile_raises(
+    tmp_path: Path, damage: Callable[[bytes], bytes], sentence: str
+) -> None:
+    """Each kind of exception that the zip reader has for a damaged file becomes a sentence."""
+    save_case(loss_case(), tmp_path / "case")
+    with zipfile.ZipFile(tmp_path / "case.npz", "w", zipfile.ZIP_DEFLATED) as made:
+        for file in sorted((tmp_path / "case").iterdir()):
+            made.write(file, file.name)
+    sound = (tmp_path / "case.npz").read_bytes()
+    assert load_case(tmp_path / "case.npz").x.shape == (3, 2, 4)
+    (tmp_path / "case.npz").write_bytes(damage(sound))
+    with pytest.raises(ValueError, match=sentence):
+        load_case(tmp_path / "case.npz")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -57,14 +57,14 @@ if TYPE_CHECKING:
     from torch_ref.harness.strategies import cases, parameters
 from torch_ref.oracles.variant import STANDARD
 
-__all__ = [
-    "STANDARD",
+__all__ = [  # noqa: RUF022
     "Case",
     "Comparison",
     "Differences",
     "ErrorBudget",
     "Implementation",
     "Layout",
+    "STANDARD",
     "TensorError",
     "Variant",
     "arbitrate",

@@ -143,7 +143,9 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
 def _bar(examples: int) -> Iterator[Any]:
     columns = (BarColumn(), MofNCompleteColumn(), "cases, about", TimeRemainingColumn(), "left")
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=examples)
         yield lambda count: bar.advance(task, count)
 

@@ -129,9 +129,9 @@ def compare_tensor(
         wide = np.result_type(a, e, np.float64)  # float32 would round the difference itself
         difference = np.abs(a.astype(wide) - e)
         difference = np.where(a == e, 0, difference).astype(np.float64)
-        # Finite and unequal with nothing allowed is infinitely over; NaN is worse than anything.
+        # Unequal with nothing allowed is infinitely over, and so is an allowance that is none.
         used = np.where(difference == 0, 0.0, difference / limit)
-        used = np.where(np.isnan(used), np.inf, used)
+        used = np.where(limit >= 0, used, np.inf)
         ulps = difference / np.spacing(np.abs(e).astype(a.dtype)).astype(np.float64)
     worst = tuple(int(k) for k in np.unravel_index(int(np.argmax(used)), e.shape))
     not_finite = ~(np.isfinite(a) & np.isfinite(e)) & (a != e)

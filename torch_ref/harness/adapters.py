@@ -169,7 +169,7 @@ def _torch_pullback(
             allow_unused=True,
         )
         return {
-            f"d{name}": np.zeros(leaf.shape) if d is None else d.numpy()
+            f"d{name}": torch.zeros_like(leaf).numpy() if d is None else d.numpy()
             for (name, leaf), d in zip(leaves.items(), found, strict=True)
         }
 

@@ -230,6 +230,7 @@ class Check:
         form: "vjp" or "loss" where only that form has the property.
         needs: results that an implementation must return for the check to make sense.
         takes: what it must not ignore, of "h0", "c0", "dh_n", "dc_n".
+        varies: a size that the check itself changes, so that it must not be bound.
     """
 
     function: Callable[[Subject, Case], Comparison | None]
@@ -238,6 +239,7 @@ class Check:
     form: str | None = None
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    varies: str = ""
 
     @property
     def name(self) -> str:
@@ -270,8 +272,9 @@ CHECKS = (
         form="vjp",
         needs=("h_n", "c_n", "dh0", "dc0"),
         takes=("h0", "c0", "dh_n", "dc_n"),
+        varies="T",
     ),
-    Check(check_batch_is_sum_of_members, {"T": (1, 4), "B": (2, 3), "L": 1}),
+    Check(check_batch_is_sum_of_members, {"T": (1, 4), "B": (2, 3), "L": 1}, varies="B"),
     Check(check_stacks, {"T": (1, 4), "L": (2, 3)}),
     Check(check_linearity, {"T": (1, 4)}, form="vjp"),
     Check(check_clipping, {"T": (1, 4), **_ONE}, form="vjp"),
@@ -292,6 +295,8 @@ def not_applicable(check: Check, subject: Subject) -> str | None:
         return f"it needs {', '.join(ignored)}"
     if check.function is check_improbable_target and implementation.head == "bounded":
         return "the bounded head gives no class a probability near 0"
+    if check.varies in implementation.sizes:
+        return f"it needs {check.varies} to vary"
     return _size_refused(check, implementation.sizes, abilities)
 
 

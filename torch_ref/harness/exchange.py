@@ -89,7 +89,7 @@ def save_case(
     layout, variant = dict(layout_json or {}), dict(variant_json or {})
     if sizes is None and (layout or variant):
         raise ValueError("sizes is None but must be given with a layout or a variant.")
-    document = {
+    document: dict[str, Any] = {
         "format": CASE_FORMAT,
         "version": VERSION,
         "sizes": dict(_own_sizes(case) if sizes is None else sizes),
@@ -101,6 +101,7 @@ def save_case(
     }
     arrays = _case_arrays(case)
     _check_document(document)
+    document["sizes"] = {name: int(size) for name, size in document["sizes"].items()}
     _check_case_names(document, arrays)
     _check_case(document, arrays)
     write_archive(path, "case.json", document, arrays)
@@ -208,8 +209,8 @@ def _named(path: str | Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(f"{path} ") else f"{path}: {text}") from None
+        text, name = str(error), str(Path(path))
+        raise ValueError(text if text.startswith(f"{name} ") else f"{name}: {text}") from None
 
 
 def _head(case: Case) -> Head | None:

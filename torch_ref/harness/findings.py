@@ -90,6 +90,8 @@ def _clipping_of(
         for each in (actual, expected, allowed)
     )
     limit = float(np.max(np.abs(a)))
+    if limit == 0:
+        return None
     cut = np.abs(a) == limit
     right = np.abs(a - e) <= b
     if cut.sum() > 1 and not right.all() and np.all(right | (cut & (np.abs(e) >= limit))):

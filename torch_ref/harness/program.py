@@ -215,7 +215,7 @@ def _wait(process: subprocess.Popen[bytes], deadline: float, tail: bytearray) ->
             if left <= 0:
                 return False
             pause = min(left, _POLL_SECONDS)
-            if not selector.get_map():  # it closed its standard error but goes on
+            if not selector.get_map():  # it ends, or goes on without standard error
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(pause)
             elif selector.select(pause) and not _keep(os.read(stderr, _TAIL_BYTES), tail):

@@ -16,7 +16,7 @@ from torch_ref.harness.strategies import Sizes, cases, model_cases
 from torch_ref.oracles.case import Case
 
 # After this long a failing case that is not yet the smallest is small enough.
-SHRINK_SECONDS = 10.0
+SHRINK_SECONDS = 4.0
 # Ordinary, larger and tiny weights. Saturated ones only slow a campaign: they hide gradients.
 _MAGNITUDES = (1.0, 4.0, 2.0**-20)
 

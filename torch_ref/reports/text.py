@@ -10,11 +10,12 @@ from torch_ref.reports.names import element_name
 def comparison_table(comparison: Comparison) -> Table:
     """One line for each tensor: how far off, what was allowed, where, and the verdict."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for header in ("tensor", "shape"):
-        table.add_column(header, no_wrap=True)
+    # Where a line is too long the shape and the element go on below; the verdict stays.
+    table.add_column("tensor", no_wrap=True)
+    table.add_column("shape", overflow="fold")
     for header in ("max abs", "max rel", "ULP", "allowed", "used"):
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("worst element")  # where there is a reason in place of numbers, it wraps
+    table.add_column("worst element", overflow="fold")
     table.add_column("", no_wrap=True)
     for tensor in comparison.tensors:
         table.add_row(*_row(tensor))
@@ -24,6 +25,10 @@ def comparison_table(comparison: Comparison) -> Table:
 def summary(comparison: Comparison, left: str, right: str) -> Text:
     """The verdict in a sentence, and in another which side is right, if that is known."""
     tensors = comparison.tensors
+    if not tensors:
+        return Text.assemble(
+            ("DISAGREES. ", "bold red"), f"{left} and {right} have no tensor to compare."
+        )
     wrong = [tensor.name for tensor in tensors if tensor.verdict == "disagree"]
     if not wrong:
         most = max(tensors, key=lambda tensor: tensor.used)
