@@ -61,7 +61,7 @@ def test_errors_that_vanish_where_rounding_stagnates(monkeypatch):
     cases = [constant_case(36.0)]
 
     def spread_of_budgets():
-        found = [float(error_budgets(cases, seed=n)[0].allowed["dc0"].max()) for n in range(6)]
+        found = [float(error_budgets(cases, seed=n)[0].allowed["dc0"].max()) for n in range(4)]
         return max(found) / min(found)
 
     steady = spread_of_budgets()
@@ -69,43 +69,80 @@ def test_errors_that_vanish_where_rounding_stagnates(monkeypatch):
     assert spread_of_budgets() > steady
 
 
-def summed(dtype, value, count):
-    """The same term added again and again, in `dtype`."""
+def summed(dtype, terms):
+    """One term after the other, in `dtype`."""
     total = dtype(0)
-    for _ in range(count):
-        total = dtype(total + dtype(value))
-    return float(total)
+    for term in terms:
+        total = dtype(total + dtype(term))
+    return np.longdouble(total)
 
 
-def use_of_a_repeated_sum(values, count):
-    """The greatest error of the sums of `count` equal terms, in multiples of their spreads."""
-    arithmetic = rounding_arithmetic(24, 32, np.random.default_rng(1))
+def use_of_a_repeated_sum(dtype, values, count, start=0.0):
+    """The greatest error of `start` and `count` equal terms, in multiples of the sums' spreads."""
+    bits = module._EMULATED_BITS[np.dtype(dtype)]
+    arithmetic = rounding_arithmetic(bits, 32, np.random.default_rng(1))
+    to_unit_roundoff = 2.0 ** (bits - 1) * float(np.finfo(dtype).eps)
     one = np.ones((32, 1, 1))
     worst = 0.0
     for value in values:
-        terms = [np.full((32, 1, 1), float(value))] * count
-        exact = float(value) * count
-        spread = module._spread(arithmetic.sum_over_steps(terms, [one] * count) - exact)
-        worst = max(worst, abs(summed(np.float32, value, count) - exact) / float(spread.item()))
+        terms = [np.full((32, 1, 1), float(each)) for each in [start] + [value] * count]
+        exact = np.longdouble(start) + np.longdouble(value) * count
+        found = arithmetic.sum_over_steps(terms, [one] * (count + 1))
+        spread = to_unit_roundoff * module._spread(found - float(exact)).item()
+        worst = max(worst, float(abs(summed(dtype, [start] + [value] * count) - exact)) / spread)
     return worst
 
 
-def test_equal_terms_whose_errors_are_taken_for_independent(monkeypatch):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_terms_whose_errors_are_taken_for_independent(monkeypatch, dtype):
     """A term that is added 800 times rounds the same way each time, as in a batch of one letter."""
-    values = np.random.default_rng(0).uniform(0.1, 1, 30).astype(np.float32)
-    assert use_of_a_repeated_sum(values, 800) < QUANTILE / 2
-    monkeypatch.setattr(module, "_added_in_order", lambda rows, columns, *_: rows @ columns)
-    assert use_of_a_repeated_sum(values, 800) > QUANTILE
+    values = np.random.default_rng(0).uniform(0.1, 1, 20).astype(dtype)
+    assert use_of_a_repeated_sum(dtype, values, 800) < QUANTILE / 2
+    monkeypatch.setattr(module, "_error_in_order", lambda *_: 0.0)
+    assert use_of_a_repeated_sum(dtype, values, 800) > QUANTILE
 
 
-def test_a_sum_that_is_not_the_sum():
-    """Added in order, from either end, it is the product but for roundings: at most one a term."""
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_terms_that_a_coarser_grid_swallows(monkeypatch, dtype):
+    """Terms of some units in the last place of the sum are there in float64, and not in 43 bits."""
+    terms = np.random.default_rng(0).uniform(10, 90, 20) * np.finfo(dtype).eps
+    assert use_of_a_repeated_sum(dtype, terms.astype(dtype), 600, start=1.7) < QUANTILE / 2
+    if dtype is np.float64:
+        in_order = module._error_in_order
+        # Not 43 bits, so emulated: on a grid, a thousand times and more as coarse as float64's.
+        monkeypatch.setattr(module, "_error_in_order", lambda *a: in_order(*a[:-1], a[-1] - 1))
+        assert use_of_a_repeated_sum(dtype, terms, 600, start=1.7) > QUANTILE / 2
+
+
+def test_errors_in_order_that_are_not_those_of_the_sum():
+    """With the precision's own bits the error is what the additions in that order lose."""
     rng = np.random.default_rng(0)
-    rows, columns = rng.normal(size=(8, 3, 20)), rng.normal(size=(8, 20, 2))
-    found = module._added_in_order(rows, columns, rng.uniform(1, 2, (8, 2)), 24)
-    largest = np.abs(rows) @ np.abs(columns)
-    assert np.all(np.abs(found - rows @ columns) <= 20 * 2.0**-24 * 2 * largest)
-    assert np.all(found != rows @ columns)
+    rows, columns = rng.normal(size=(2, 1, 50)), np.ones((2, 50, 1))
+    found = module._error_in_order(rows, columns, np.ones((2, 1)), 43).ravel() / 2.0**10
+    for replica, order in enumerate((slice(None, None, -1), slice(None))):
+        terms = rows[replica, 0, order]
+        lost = np.longdouble(summed(np.float64, terms)) - np.sum(terms, dtype=np.longdouble)
+        # longdouble's own sum is exact to fifty of its roundings of the largest partial sum.
+        largest = np.abs(np.cumsum(terms)).max()
+        assert abs(found[replica] - lost) <= 50 * np.finfo(np.longdouble).eps * largest
+        assert found[replica] != 0
+
+
+def test_sums_of_numbers_whose_squares_underflow():
+    """A product a power of two smaller has the same relative errors, also where squares are 0."""
+    rng = np.random.default_rng(0)
+    a = np.broadcast_to(rng.normal(size=(2, 6)), (32, 2, 6)) * np.array([[1.0], [2.0**-60]])
+    b = rng.normal(size=(6, 3))
+
+    def relative_spread(smaller):
+        arithmetic = rounding_arithmetic(43, 32, np.random.default_rng(1))
+        found = arithmetic.matmul(a * smaller, b) - (a * smaller) @ b
+        return module._spread(found) / smaller
+
+    usual = relative_spread(1.0)
+    for smaller in (2.0**-200, 2.0**-520, 2.0**-900):
+        # Without a spread of their own they would have none at all.
+        np.testing.assert_array_equal(relative_spread(smaller) > usual / 2, True)
 
 
 def test_a_batch_of_cases_whose_budgets_mix():

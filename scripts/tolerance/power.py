@@ -60,9 +60,9 @@ def measure_group(task: tuple[int, str]) -> Planted:
     seed, dtype = task
     rng = np.random.default_rng([seed, 2])
     head = [None, "linear"][int(rng.integers(2))]
-    sizes = Sizes(
-        *(int(rng.integers(1, limit + 1)) for limit in (50, 4, 8, 16)), layers=1, head=head
-    )
+    least = 1 if head is None else 2  # with one class every gradient is 0 but for rounding
+    steps, batch, hidden = (int(rng.integers(1, limit + 1)) for limit in (50, 4, 16))
+    sizes = Sizes(steps, batch, int(rng.integers(least, 9)), hidden, layers=1, head=head)
     elements = missed = refused = 0
     weakest = float("inf")
     for result in _diffs(sizes, dtype, seed, GROUP, gains=(0.0, 4.0)):

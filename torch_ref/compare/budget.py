@@ -22,6 +22,7 @@ FALSE_ALARM = 1e-12
 # Numbers that agree in so many bits have the same error in the replicas whose errors repeat.
 _REPEATING_BITS = 16
 _DRAWN_AT_ONCE = 2**14
+_SAFE_TO_SQUARE = 2.0**-450
 # float64 is emulated with fewer bits, so that float64 itself can tell the replicas apart.
 _EMULATED_BITS = {np.dtype(np.float32): 24, np.dtype(np.float64): 43}
 
@@ -196,10 +197,10 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
         rows = np.swapaxes(_all_steps(left), -1, -2)  # (R, ..., M, T*B)
         columns = _all_steps(right)  # (R, ..., T*B, P)
         exact = rows @ columns
-        total = exact + _summation_error(rnd, rows, columns, exact)
+        error = _summation_error(rnd, rows, columns, exact)
         scale = rng.uniform(1.0, 2.0, (repeating, columns.shape[-1]))
-        total[:repeating] = _added_in_order(rows[:repeating], columns[:repeating], scale, bits)
-        return np.asarray(total)
+        error[:repeating] = _error_in_order(rows[:repeating], columns[:repeating], scale, bits)
+        return np.asarray(exact + error)
 
     return Arithmetic(
         number=lambda a: np.asarray(a, np.float64),
@@ -234,25 +235,36 @@ def _all_steps(steps: list[Array]) -> Array:
     return stacked.reshape(*stacked.shape[:-3], -1, stacked.shape[-1])
 
 
-def _added_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Array:
-    """rows @ columns, each partial sum rounded on the grid of its replica and column.
+def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Array:
+    """The error of rows @ columns, one product added after the other, each sum rounded.
 
     Where a sequence repeats, so do the terms, and the same term added again and again rounds in
     the same direction each time: the error grows with the number of terms, not with its root.
-    Every other replica adds up from the far end.
+    That depends on how many units of the sum's last place a term has, so the rounding is that of
+    the precision itself: `bits` bits on the grid of a replica and column, or, in place of an
+    emulated float64, float64's own, whose error is enlarged.
     """
-    rows, columns = rows.copy(), columns * scale.reshape(len(scale), *[1] * (rows.ndim - 2), -1)
+    scale = scale.reshape(len(scale), *[1] * (rows.ndim - 2), -1)
+    rows, columns = rows.copy(), columns * scale
+    # Every other replica adds up from the far end.
     rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
+    in_float64 = bits == _EMULATED_BITS[np.dtype(np.float64)]
     splitter = 2.0 ** (53 - bits) + 1
     total = np.zeros((*rows.shape[:-1], columns.shape[-1]))  # (R, ..., M, P)
-    high, low = np.empty_like(total), np.empty_like(total)
+    error = np.zeros_like(total)
     for k in range(rows.shape[-1]):
-        np.multiply(rows[..., k, None], columns[..., k, None, :], out=low)
-        total += low
-        np.multiply(total, splitter, out=high)
-        np.subtract(high, total, out=low)
-        np.subtract(high, low, out=total)
-    return np.asarray(total / scale.reshape(len(scale), *[1] * (rows.ndim - 2), -1))
+        term = rows[..., k, None] * columns[..., k, None, :]
+        after = total + term
+        if in_float64:
+            part = after - total  # Knuth's two-sum: what the addition lost, exactly
+            error -= (total - (after - part)) + (term - part)
+            total = after
+        else:
+            high = after * splitter
+            total = high - (high - after)
+            error += total - after
+    enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
+    return np.asarray(error * (enlarged / scale))
 
 
 def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: Array) -> Array:
@@ -262,8 +274,18 @@ def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: A
     all orders is k/n sum(p^2) + k(k-1)/(n(n-1)) ((sum p)^2 - sum(p^2)). Added up for k = 2..n
     that is the square below, in units of one rounding of the whole sum.
     """
+    size = _summation_size(a, b, exact)
+    if np.any((size < _SAFE_TO_SQUARE) & (exact != 0)):
+        rows = np.abs(a).max(axis=-1, keepdims=True)
+        columns = np.abs(b).max(axis=-2, keepdims=True)
+        rows, columns = (np.where(each > 0, each, 1) for each in (rows, columns))
+        size = _summation_size(a / rows, b / columns, exact / rows / columns) * rows * columns
+    one = np.divide(rnd(exact) - exact, exact, out=np.zeros_like(exact), where=exact != 0)
+    return np.asarray(one * size)
+
+
+def _summation_size(a: Array, b: Array, exact: Array) -> Array:
     n = a.shape[-1]
     squares = np.square(a) @ np.square(b)  # sum(p^2)
-    roundings = squares * (1 + (n + 1) / 6 - 1 / n) + np.square(exact) * ((n + 1) / 3)
-    one = np.divide(rnd(exact) - exact, exact, out=np.zeros_like(exact), where=exact != 0)
-    return np.asarray(one * np.sqrt(roundings))
+    mean_square = squares * (1 + (n + 1) / 6 - 1 / n) + np.square(exact) * ((n + 1) / 3)
+    return np.asarray(np.sqrt(mean_square))
