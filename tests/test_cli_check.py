@@ -1,8 +1,12 @@
 """`manual-lstm check`: verdicts, exit statuses, and what it leaves behind."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +212,8 @@ def vjp(params, x, h0, c0):
 """
 PROGRAM = """
 import shutil
+import signal
+import subprocess
 import sys
 case, result = sys.argv[1:3]
 {body}
@@ -231,3 +237,28 @@ def test_a_program_that_fails(command, tmp_path, body, status, words):
     found, out, err = command("check", "--command", words_of_command, *timeout)
     assert found == status
     assert words in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs):
+    """Ctrl-C ends a campaign with one line and exit status 130, its processes with it."""
+    words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", jobs, "--json", "-"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch_ref", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell in the background leaves Ctrl-C ignored in what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=6)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out) == (130, "")
+    assert err == "manual-lstm: interrupted.\n"

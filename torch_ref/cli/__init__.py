@@ -15,6 +15,8 @@ from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 from torch_ref.cli.init_client import init_client
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +54,9 @@ def main() -> None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         _stop(f"the output cannot be written: {error.strerror}.")
     except (KeyboardInterrupt, typer.Abort):
-        _stop("interrupted.", 130)
+        _stop("interrupted.", INTERRUPTED)
+    if status == INTERRUPTED:  # typer itself turns Ctrl-C into this
+        _stop("interrupted.", INTERRUPTED)
     sys.exit(status)
 
 

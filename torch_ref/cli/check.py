@@ -2,6 +2,7 @@
 
 import importlib
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -159,9 +160,17 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
     if jobs == 1:
         yield None
         return
-    # Not forked: a forked child of a process in which torch has started threads may hang.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+    # Not forked: a forked child of a process in which torch has started threads may hang. Ctrl-C
+    # is for this process alone; the others end with the part that they are at.
+    executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_no_interrupt)
+    try:
         yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _no_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
