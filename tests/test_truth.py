@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from agreement import assert_agree
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from manual_lstm import alphabet
@@ -35,6 +35,7 @@ def longdouble_budget(case):
 @settings(max_examples=15)
 def test_digits_that_longdouble_does_not_have(case):
     """Forty decimal digits and longdouble differ by longdouble's own rounding and no more."""
+    assume(error_budget(case, dtype=np.float64).conclusive)
     assert_agree(truth(case, "longdouble"), truth(case, "decimal"), longdouble_budget(case), "wide")
 
 

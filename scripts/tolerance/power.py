@@ -152,10 +152,9 @@ def plot_limits(limits: Sequence[Limit], path: str) -> None:
                 style = "-" if gain == GAINS[0] else "--"
                 label = f"H={hidden}, {gain:g} x Glorot"
                 panel.plot([e.steps for e in line], [e.greatest for e in line], style, label=label)
-        panel.set(xscale="log", yscale="log", title=dtype, xlabel="T")
-        panel.set_ylabel(
-            f"relative change seen in every element >= {SHARE[dtype]:g} of the largest"
-        )
+        title = f"{dtype}: every element >= {SHARE[dtype]:g} of the largest"
+        panel.set(xscale="log", yscale="log", title=title, xlabel="T")
+        panel.set_ylabel("relative change that is seen")
         panel.axhline(CHANGE[dtype], color="grey", linewidth=0.8)
     axes[-1].legend(fontsize=7)
     figure.savefig(path, dpi=150)

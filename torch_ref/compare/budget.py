@@ -250,19 +250,26 @@ def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Arr
     rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
     in_float64 = bits == _EMULATED_BITS[np.dtype(np.float64)]
     splitter = 2.0 ** (53 - bits) + 1
-    total = np.zeros((*rows.shape[:-1], columns.shape[-1]))  # (R, ..., M, P)
-    error = np.zeros_like(total)
+    shape = (*rows.shape[:-1], columns.shape[-1])  # (R, ..., M, P)
+    total, error = np.zeros(shape), np.zeros(shape)
+    term, after, part = np.empty(shape), np.empty(shape), np.empty(shape)
     for k in range(rows.shape[-1]):
-        term = rows[..., k, None] * columns[..., k, None, :]
-        after = total + term
-        if in_float64:
-            part = after - total  # Knuth's two-sum: what the addition lost, exactly
-            error -= (total - (after - part)) + (term - part)
-            total = after
+        np.multiply(rows[..., k, None], columns[..., k, None, :], out=term)
+        np.add(total, term, out=after)
+        if in_float64:  # Knuth's two-sum: what the addition loses, exactly
+            np.subtract(after, total, out=part)
+            term -= part
+            np.subtract(after, part, out=part)
+            total -= part
+            total += term
+            error -= total
+            total, after = after, total
         else:
-            high = after * splitter
-            total = high - (high - after)
-            error += total - after
+            np.multiply(after, splitter, out=total)
+            np.subtract(total, after, out=part)
+            total -= part
+            np.subtract(total, after, out=part)
+            error += part
     enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
     return np.asarray(error * (enlarged / scale))
 
