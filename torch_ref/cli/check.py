@@ -162,15 +162,16 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
         return
     # Not forked: a forked child of a process in which torch has started threads may hang. Ctrl-C
     # is for this process alone; the others end with the part that they are at.
-    executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_no_interrupt)
+    executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            executor.submit(int)  # starts the processes, which inherit what is ignored
+        finally:
+            signal.signal(signal.SIGINT, before)
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-def _no_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
