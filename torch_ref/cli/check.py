@@ -166,7 +166,8 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            executor.submit(int)  # starts the processes, which inherit what is ignored
+            for _ in range(jobs):
+                executor.submit(int)  # starts a process, which inherits what is ignored
         finally:
             signal.signal(signal.SIGINT, before)
         yield executor
