@@ -8,7 +8,7 @@ from torch_ref.diagnosis.cell_mistakes import cell_mistakes
 from torch_ref.diagnosis.edits import Edit
 from torch_ref.diagnosis.identity import signature
 from torch_ref.diagnosis.loss_mistakes import loss_mistakes
-from torch_ref.diagnosis.path_mistakes import path_mistakes
+from torch_ref.diagnosis.path_mistakes import path_mistakes, upstream_mistakes
 from torch_ref.diagnosis.render import render_difference
 from torch_ref.diagnosis.sum_mistakes import sum_mistakes
 from torch_ref.diagnosis.table import Table, backward_table
@@ -84,6 +84,7 @@ def catalogue(variant: Variant = STANDARD, head: str | None = None) -> Catalogue
 def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str, str, Edit]]:
     if head is not None:
         yield from loss_mistakes(head)
+    yield from upstream_mistakes(right)
     yield from cell_mistakes(right, variant)
-    yield from path_mistakes(right, variant)
     yield from sum_mistakes(right)
+    yield from path_mistakes(right, variant)

@@ -15,6 +15,7 @@ from torch_ref.diagnosis.edits import (
     times,
     together,
 )
+from torch_ref.diagnosis.sum_mistakes import EDGES
 from torch_ref.diagnosis.table import Factor, Table
 from torch_ref.diagnosis.words import (
     FUNCTION_WORDS,
@@ -27,12 +28,11 @@ from torch_ref.diagnosis.words import (
 from torch_ref.oracles.variant import Variant
 
 Found = Iterator[tuple[str, str, Edit]]
-_EDGES = {"wrap": "cyclically", "clamp": "at the end the nearest step's", "zero": "at the end none"}
 _SPAN = {
-    "first": "only at t=0",
-    "last": "only at the last step",
-    "not the first": "not at t=0",
-    "not the last": "not at the last step",
+    "first": "is taken at t=0 only",
+    "last": "is taken at the last step only",
+    "not the first": "is left out at t=0",
+    "not the last": "is left out at the last step",
 }
 
 
@@ -65,14 +65,13 @@ def _other_factors(table: Table, squashes: bool) -> Found:
     ):
         words = TARGET_WORDS[place.target]
         further = {
-            "df": [Factor("c", -2), Factor("x")],
             "dc_carry": [Factor("f", function=name) for name in ("1-y", "y(1-y)", "y^2")],
             "di": [Factor("g", function=name) for name in ("tanh(y)", "1-y^2")],
             "dg": [Factor("i", function=name) for name in ("sigmoid(y)", "y(1-y)", "1-y")],
             "do": [Factor("c_out", function=name) for name in ("tanh(y)", "1-y^2")],
         }.get(place.target, [])
         for new in [*common, *further]:
-            if new == needed or new.name == "x":
+            if new == needed:
                 continue
             yield (
                 f"{place.target}.{quantity(new, squashes)}",
@@ -99,6 +98,7 @@ def _other_factors(table: Table, squashes: bool) -> Found:
         (Place("dg"), 1, (-1, 1)),
         (Place("dc_carry"), 1, (-1, 1)),
         (Place("dh"), 0, (-1, 1)),
+        (Place("df"), 1, (-1,)),
     ):
         yield from _shifts(table, place, number, by, squashes)
 
@@ -108,16 +108,21 @@ def _shifts(
 ) -> Found:
     needed = _factor_of(table, place, number)
     for by in shifts:
-        for edge, words in _EDGES.items():
+        for edge, words in EDGES.items():
             new = Factor(needed.name, needed.shift + by)
             yield (
                 f"{place.target}.{name_of(new, squashes)} {edge}",
                 capitalised(
                     f"{TARGET_WORDS[place.target]} uses {name_of(new, squashes)} where it needs "
-                    f"{name_of(needed, squashes)} ({words})."
+                    f"{_timed(needed, squashes)} ({words})."
                 ),
                 shifted(place, number, by, edge),  # type: ignore[arg-type]
             )
+
+
+def _timed(factor: Factor, squashes: bool) -> str:
+    name = name_of(factor, squashes)
+    return name if "[" in name else f"{name}[t]"
 
 
 def _derivatives(table: Table, squashes: bool) -> Found:
@@ -226,7 +231,7 @@ def _scales(identifier: str, words: str, places: tuple[Place, ...]) -> Found:
         yield f"{identifier} * {scale}", capitalised(f"{words} {verb}."), edit
     for steps, verb in _SPAN.items():
         edit = together(*(only_at(place, steps) for place in places))  # type: ignore[arg-type]
-        yield f"{identifier} {verb}", capitalised(f"{words} is there {verb}."), edit
+        yield f"{identifier} {verb}", capitalised(f"{words} {verb}."), edit
 
 
 def _order(table: Table, squashes: bool) -> Found:
@@ -263,7 +268,7 @@ def _order(table: Table, squashes: bool) -> Found:
         place = Place(target, number)
         needed = _factor_of(table, place, 0)
         for name in ("dh", "dc", "dy", "dh_carry", "dc_carry"):
-            if name == needed.name or (target in (state, "do") and name == "dc"):
+            if name == needed.name or (target == state and name == "dc"):
                 continue
             yield (
                 f"{target}.{name} for {needed.name}",

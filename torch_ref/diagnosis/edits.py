@@ -121,6 +121,11 @@ def learning(rate: Fraction) -> Edit:
     return lambda table: replace(table, learning_rate=rate)
 
 
+def forwards(table: Table) -> Table:
+    """Run the loop from the first step to the last."""
+    return replace(table, forwards=True)
+
+
 def everywhere(old: Callable[[Factor], bool], new: Callable[[Factor], Factor]) -> Edit:
     """Replace every factor of the table that `old` accepts."""
 

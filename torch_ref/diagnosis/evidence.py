@@ -58,7 +58,8 @@ class Evidence:
 
     def off(self, name: str) -> Array:
         """Where a gradient is off by more than is allowed; NaN is off."""
-        return ~(np.abs(self.actual[name] - self.expected[name]) <= self.allowed[name])
+        within = np.abs(self.actual[name] - self.expected[name]) <= self.allowed[name]
+        return np.asarray(~within)
 
     @property
     def key(self) -> bytes:

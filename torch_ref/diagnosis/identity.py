@@ -21,8 +21,9 @@ from torch_ref.oracles.equations import Arithmetic, Array
 from torch_ref.oracles.variant import Variant
 
 PRIME = 2**29 - 3  # so that a sum of 31 products fits in 63 bits
-# Large enough that a step or a member before another is not also the one after it.
-_SIZES = Sizes(T=3, B=3, V=3, H=3)
+# Of different sizes, so that 1/T is not 1/B, but for H and V, which matrices may mix up; large
+# enough that a step or a member before another is not also the one after it.
+_SIZES = Sizes(T=3, B=4, V=5, H=5)
 _LAYERS = 2
 
 
@@ -107,6 +108,7 @@ def _points(variant: Variant, loss: bool, linear: bool) -> Quantities:
         layer["c_out"] = _FIELD.tanh(out) if variant.output == "tanh" else out
         h = layer["o"] * layer["c_out"] % PRIME
         layer["h"] = np.concatenate([draw(1, batch, hidden), h])
+        layer["h_out"] = layer["h"][1:]
         layer["x"] = layers[-1]["h"][1:] if layers else draw(steps, batch, hidden)
         if variant.peepholes:
             layer |= {f"w_c{gate}": draw(1, 1, hidden) for gate in PEEPHOLES.values()}

@@ -24,8 +24,6 @@ from torch_ref.diagnosis.table import (
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, Array
 
-_RECURRENT = frozenset(STEP)
-
 
 def solver(table: Table) -> Callable[..., dict[str, Array]]:
     """A table in the place of `equations.solve`: what `error_budget` needs to judge by it."""
@@ -157,8 +155,8 @@ def _recur(
     at_begin = {name: value[..., 0, :, :] for name, value in env.items() if name[:3] in _BEYOND}
     compiled = [
         (target, [_compiled(term, env, q, a, k) for term in table[target].terms])
-        for target in STEP
-        if target in table.equations
+        for target in table.equations
+        if target in STEP
     ]
     history: dict[str, list[Array]] = {target: [] for target, _ in compiled}
     now = {
@@ -167,7 +165,8 @@ def _recur(
     }
     h_before = env["h"][..., :-1, :, :]
     changed: dict[Weight, Array] = {}
-    for t in reversed(range(steps)):
+    order = range(steps) if table.forwards else reversed(range(steps))
+    for t in order:
         for target, terms in compiled:
             total: Array | None = None
             for term in terms:
@@ -193,7 +192,7 @@ def _recur(
                 old = changed.get(block, _block(q, block, k))
                 changed[block] = a.rnd(old - update)
     for target, kept in history.items():
-        env[target] = np.stack(kept[::-1], axis=-3)
+        env[target] = np.stack(kept if table.forwards else kept[::-1], axis=-3)
     end = {}
     for target in ("dh0", "dc0"):
         (last,) = table[target].terms
@@ -229,7 +228,7 @@ def _compiled(term: Term, env: Mapping[str, Array], q: Quantities, a: Arithmetic
               k: int) -> _Compiled:  # fmt: skip
     fixed = None
     for factor in term.factors:
-        if factor.name not in _RECURRENT:
+        if factor.name not in STEP:
             value = _at_all_steps(factor, env, q.sizes.T, a)
             fixed = value if fixed is None else a.rnd(fixed * value)
     if fixed is not None:
@@ -241,7 +240,7 @@ def _compiled(term: Term, env: Mapping[str, Array], q: Quantities, a: Arithmetic
         fixed = _scaled(ones, term, q, a)
     return _Compiled(
         fixed,
-        tuple(f.name for f in term.factors if f.name in _RECURRENT),
+        tuple(f.name for f in term.factors if f.name in STEP),
         None if term.weight is None else _block(q, term.weight, k),
         term.weight or Weight(""),
         _steps(q.sizes.T, term.steps),

@@ -22,11 +22,10 @@ class _Probes:
     subject: Subject
     seed: int
 
-    def run(
-        self, change: Callable[[Case], Case] = lambda case: case, **sizes: int
-    ) -> Evidence | None:
+    def run(self, change: Callable[[Case], Case] | None = None, **sizes: int) -> Evidence | None:
         """A case of these sizes with a change made to it."""
-        return gather(self.subject, change(draw_case(self.subject, _SMALL | sizes, self.seed)))
+        case = draw_case(self.subject, _SMALL | sizes, self.seed)
+        return gather(self.subject, change(case) if change else case)
 
     def right(self, change: Callable[[Case], Case], **sizes: int) -> bool:
         """Whether everything is right in that case, and there was something to see."""
@@ -47,18 +46,19 @@ def locate_first_wrong(subject: Subject, seed: int) -> str:
     one = probes.run()
     if one is not None and not one.right:
         return f"Wrong for a single step (T=1) already: {_where(one)}. {_one_step(probes, one)}"
-    two = probes.run(T=2)
+    two = probes.run(None, T=2)
     if two is not None and not two.right:
         return f"Right at T=1; wrong at T=2: {_where(two)}. {_recurrence(probes, two)}"
-    for sizes, sentence in (
+    larger: tuple[tuple[dict[str, int], str], ...] = (
         ({"T": 5}, "Right at T=1 and T=2; wrong at T=5"),
         ({"T": 2, "B": 3}, "Right for one sequence; wrong for a batch of three"),
         ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
         ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
         ({"T": 3, "B": 2, "L": 3}, "Right for one layer and for two; wrong for three"),
         ({"T": 50, "H": 2}, "Right for a few steps; wrong at T=50"),
-    ):
-        found = probes.run(**sizes)
+    )
+    for sizes, sentence in larger:
+        found = probes.run(None, **sizes)
         if found is not None and not found.right:
             hint = " Look at what a layer hands to the one below, equation (8)."
             return f"{sentence}: {_where(found)}.{hint if 'L' in sizes else ''}"
@@ -67,15 +67,16 @@ def locate_first_wrong(subject: Subject, seed: int) -> str:
 
 def _forward(probes: _Probes) -> str:
     """What of the outputs is wrong, in the plainest case in which it is."""
-    for change, sizes, words in (
+    probed: tuple[tuple[Callable[[Case], Case] | None, dict[str, int], str], ...] = (
         (_zero("h0", "c0"), {}, "for a single step from a zero state already"),
         (_zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
         (_zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
-        (lambda case: case, {}, "for a single step with a non-zero state; right from a zero one"),
-        (lambda case: case, {"T": 2}, "at T=2; right at T=1: what t hands to t+1"),
-        (lambda case: case, {"B": 3}, "for a batch of three; right for one sequence"),
-        (lambda case: case, {"T": 4, "L": 2}, "for a stack of two; right for one layer"),
-    ):
+        (None, {}, "for a single step with a non-zero state; right from a zero one"),
+        (None, {"T": 2}, "at T=2; right at T=1"),
+        (None, {"B": 3}, "for a batch of three; right for one sequence"),
+        (None, {"T": 4, "L": 2}, "for a stack of two; right for one layer"),
+    )
+    for change, sizes, words in probed:
         evidence = probes.run(change, **sizes)
         if evidence is None or not evidence.forward.tensors:
             continue
@@ -92,9 +93,7 @@ def _of_forward(wrong: Sequence[str]) -> str:
     if wrong == ["loss"]:
         return "Look at the head, the softmax and the mean, equations (19) to (25)."
     if "c_n" not in wrong:
-        return (
-            "The last cell is right: look at h = o * tanh(c), equation (7), and what is returned."
-        )
+        return "The last cell is right: look at h, equation (7), and at what is returned."
     if "y" not in wrong and "h_n" not in wrong:
         return "h is right: look at which c is returned as c_n."
     return "The cell itself is wrong: look at equations (1) to (6)."
@@ -149,6 +148,10 @@ def _one_step(probes: _Probes, evidence: Evidence) -> str:
 
 def _recurrence(probes: _Probes, evidence: Evidence) -> str:
     wrong = set(evidence.wrong)
+    if wrong <= {"dweight_out", "dbias_out"}:
+        return "Look at the sums over the steps for the output layer, equations (21) and (22)."
+    if "dbias_out" in wrong:
+        return "Look at the gradient at the softmax, equation (26)."
     if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if probes.right(_no_recurrent_weights, T=2):

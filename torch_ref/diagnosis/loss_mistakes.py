@@ -16,7 +16,7 @@ from torch_ref.diagnosis.edits import (
     together,
     weight,
 )
-from torch_ref.diagnosis.sum_mistakes import of_sum
+from torch_ref.diagnosis.sum_mistakes import EDGES, of_sum
 from torch_ref.diagnosis.table import Factor, Weight
 from torch_ref.diagnosis.words import TARGET_WORDS, capitalised
 
@@ -57,7 +57,9 @@ def loss_mistakes(head: str) -> Found:
             for edge in ("wrap", "clamp", "zero"):
                 yield (
                     f"dlogits.{name}[t{by:+d}] {edge}",
-                    capitalised(f"{words} uses {name} of t{by:+d} where it needs that of t."),
+                    capitalised(
+                        f"{words} uses {name} of t{by:+d} where it needs that of t ({EDGES[edge]})."
+                    ),
                     shifted(place, 0, by, edge),
                 )
         yield (
@@ -139,6 +141,7 @@ def _head(head: str) -> Found:
     for new, name in (
         (Factor("h", -1), "h[t-1]"),
         (Factor("h", 1), "h[t+1]"),
+        (Factor("h_out", -1), "h[t-1], the last at t=0,"),
         (Factor("c"), "c[t]"),
         (Factor("c_out"), "tanh(c[t])"),
         (Factor("h", -1, edge="zero"), "h[t-1], 0 at t=0,"),

@@ -14,6 +14,7 @@ from torch_ref.diagnosis.edits import (
     clipped,
     everywhere,
     factor,
+    forwards,
     function,
     learning,
     only_at,
@@ -24,7 +25,7 @@ from torch_ref.diagnosis.edits import (
     weight,
 )
 from torch_ref.diagnosis.sum_mistakes import ORDERS
-from torch_ref.diagnosis.table import Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SUMS, Factor, Table, Term, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.oracles.variant import Variant
 
@@ -38,14 +39,13 @@ _KEPT: tuple[tuple[Literal["last", "first"], str], ...] = (
 def path_mistakes(table: Table, variant: Variant) -> Found:
     """identifier, sentence and edit of each."""
     squashes = variant.output == "tanh"
-    yield from _carries_and_upstream(table)
     yield from _blocks()
     yield from _layers()
     yield from _overwritten(squashes)
     yield from _other_cells(table, variant)
 
 
-def _carries_and_upstream(table: Table) -> Found:
+def upstream_mistakes(table: Table) -> Found:
     """Carries kept, mixed up, or clipped; dh_n and dc_n ignored, exchanged, added everywhere."""
     state = "dc_total" if "dc_total" in table.equations else "dc"
     begin = {"dh_begin": ("dh_n", "h_n"), "dc_begin": ("dc_n", "c_n")}
@@ -88,7 +88,7 @@ def _carries_and_upstream(table: Table) -> Found:
         for limit in (1, 5, 10):
             yield (
                 f"{carry}.clipped at {limit}",
-                f"{capitalised(words)} is clipped to [-{limit}, {limit}] within the loop.",
+                f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
                 clipped(carry, limit),
             )
     for target in ("dh", "dc"):
@@ -134,6 +134,19 @@ def _carries_and_upstream(table: Table) -> Found:
         factor(Place("dh0"), 0, Factor("dc_carry")), factor(Place("dc0"), 0, Factor("dh_carry"))
     )
     yield "dh0 and dc0 exchanged", "The gradients of h0 and c0 are exchanged.", swap
+    for steps, words in (("not the first", "t=0"), ("not the last", "the last step")):
+        places = [Place("dx", k) for k in range(4)]
+        places += [Place(target) for target in SUMS if target in table.equations]
+        yield (
+            f"dz.{steps}",
+            f"The gates' gradients of {words} are left out of dx and of every weight's gradient.",
+            together(*(only_at(place, steps) for place in places)),  # type: ignore[arg-type]
+        )
+    yield (
+        "loop.forwards",
+        "The loop over the steps runs from the first to the last; it must run backward in time.",
+        forwards,
+    )
     for rate in (Fraction(1), Fraction(1, 10), Fraction(1, 100), Fraction(1, 1000)):
         yield (
             f"weight_hh.updated in the loop at {float(rate)}",

@@ -49,6 +49,7 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
+    "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _first_member,
 }
 
@@ -97,6 +98,7 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         layer |= {f"z_{gate}": block for gate, block in zip(GATES, z, strict=True)}
         layer["c"] = np.stack([c0[k], *(s.c for s in steps)], axis=-3)
         layer["h"] = np.stack([h0[k], *(s.h_before for s in steps[1:]), forward.h_n[k]], axis=-3)
+        layer["h_out"] = layer["h"][..., 1:, :, :]
         for name, gate in PEEPHOLES.items() if case.variant.peepholes else ():
             layer[f"w_c{gate}"] = weights[f"{name}_l{k}"][..., None, None, :]
         layers.append(layer)

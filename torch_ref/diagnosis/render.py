@@ -22,10 +22,11 @@ _FUNCTIONS = {
     "s(1-s), s = sigmoid(y)": "sigmoid({y}) * (1 - sigmoid({y}))",
     "1-tanh(y)^2": "(1 - tanh({y})**2)",
     "of the next member": "{y} of the next member",
+    "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
 }
-_AT_STEP = {"c", "h", "x", "dy", "dlogits", "dx", "dy_top"}
-_ALIASES = {"dy_top": "dy", "dlogits": "dlogits", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
+_AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
+_ALIASES = {"dy_top": "dy", "h_out": "h", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
 _ONLY = {
     "every": "",
     "first": "  at t=0 only",

@@ -31,6 +31,11 @@ ORDERS = {
     "moved by one": "fgoi",
     "moved by one the other way": "oifg",
 }
+EDGES = {
+    "wrap": "cyclically",
+    "clamp": "at the end the nearest step's",
+    "zero": "at the end none",
+}
 SCALES = (
     ("0", "is missing"),
     ("-1", "has the wrong sign"),
@@ -144,11 +149,14 @@ def _of_kind(kind: str) -> Found:
             *(Factor("h"), Factor("h", -2), Factor("c"), Factor("c", -1), Factor("c_out")),
             *(Factor("x"), Factor("h", -1, "1-y^2"), Factor("h", 0, at="last")),
             Factor("h", -1, at="first"),
+            Factor("h_out", -1),
         ],
     }.get(kind, [])
-    shown = {"c_out": "tanh(c[t])", "x": "x[t]", "h": "h[t]", "c": "c[t]"}
+    shown = {"c_out": "tanh(c[t])", "h_out": "h[t] without h0"}
     for new in candidates:
-        name = shown[new.name].replace("[t]", f"[t{new.shift:+d}]" if new.shift else "[t]")
+        name = shown.get(new.name, f"{new.name}[t]").replace(
+            "[t]", f"[t{new.shift:+d}]" if new.shift else "[t]"
+        )
         name = f"1 - {name}^2" if new.function else name
         name = {"": name, "last": "h[T-1]", "first": "h[0]"}[new.at]
         for edge in ("wrap", "clamp", "zero"):
@@ -159,17 +167,17 @@ def _of_kind(kind: str) -> Found:
                 capitalised(f"{words} uses {name} where it needs {needed}{how[edge]}."),
                 together(*(outer(place, changed) for place in every)),
             )
-    mixed = Factor(
-        "x" if kind == "weight_ih" else "h",
-        0 if kind == "weight_ih" else -1,
-        "of the next member",
-    )
     if kind != "bias":
-        yield (
-            f"{kind}.members mixed",
-            capitalised(f"{words} pairs each sequence of the batch with another one's {needed}."),
-            together(*(outer(place, mixed) for place in every)),
-        )
+        name, shift = ("x", 0) if kind == "weight_ih" else ("h", -1)
+        for which in ("next", "previous"):
+            mixed = Factor(name, shift, f"of the {which} member")
+            yield (
+                f"{kind}.{which} member",
+                capitalised(
+                    f"{words} pairs each sequence of the batch with {needed} of the {which} one."
+                ),
+                together(*(outer(place, mixed) for place in every)),
+            )
         yield (
             f"{kind}.transposed",
             capitalised(f"{words} has each gate's block transposed."),

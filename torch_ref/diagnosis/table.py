@@ -46,8 +46,9 @@ class Factor:
     """A quantity at a step.
 
     Attributes:
-        name: "i", "f", "g", "o", "c", "h", "c_out" (what o multiplies), "x", "z_i", ..., "dy",
-            "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", or a gradient of the table.
+        name: "i", "f", "g", "o", "c", "h", "h_out" (h without h0), "c_out" (what o multiplies),
+            "x", "z_i", ..., "dy", "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", or
+            a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
         function: of the quantity, a key of `interpreter.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
@@ -116,10 +117,12 @@ class Table:
 
     Attributes:
         learning_rate: of an update of weight_hh within the loop, which should not be.
+        forwards: whether the loop runs from the first step to the last, as it should not.
     """
 
     equations: Mapping[str, Equation] = field(default_factory=dict)
     learning_rate: Fraction = Fraction(0)
+    forwards: bool = False
 
     def __getitem__(self, target: str) -> Equation:
         return self.equations[target]
@@ -131,10 +134,8 @@ class Table:
 
 LOSS = ("dlogits", "dy")
 HEAD_SUMS = ("dweight_out", "dbias_out")
-STEP = (
-    *("dh", "do", "dz_o", "dc_total", "dc", "di", "dg", "df", "dz_i", "dz_f", "dz_g"),
-    *("dc_carry", "dh_carry"),
-)
+_GATE_STEPS = {f"d{stage}{gate}" for stage in ("", "z_") for gate in GATES}
+STEP = frozenset({"dh", "dc_total", "dc", "dc_carry", "dh_carry", *_GATE_STEPS})
 BEGIN = ("dh_begin", "dc_begin")
 END = ("dh0", "dc0")
 PEEPHOLES = {"weight_ci": "i", "weight_cf": "f", "weight_co": "o"}
@@ -179,8 +180,13 @@ def backward_table(variant: Variant = STANDARD, head: str | None = None) -> Tabl
     equation("dh_begin", "(9)", product(one("dh_n")))
     equation("dc_begin", "(11)", product(one("dc_n")))
     equation("dh", "(9)", product(one("dy")), product(one("dh_carry")))
-    equation("do", "(10)", product(one("dh"), c_out))
-    equation("dz_o", "(15)", product(one("do"), one("o", function=DERIVATIVE["sigmoid"])))
+
+    def output_gate() -> None:
+        equation("do", "(10)", product(one("dh"), c_out))
+        equation("dz_o", "(15)", product(one("do"), one("o", function=DERIVATIVE["sigmoid"])))
+
+    if variant.peepholes:  # dc needs dz_o
+        output_gate()
     through = (squashed,) if variant.output == "tanh" else ()
     cell = [product(one("dh"), one("o"), *through), product(one("dc_carry"))]
     if variant.peepholes:
@@ -190,6 +196,8 @@ def backward_table(variant: Variant = STANDARD, head: str | None = None) -> Tabl
         equation("dc", "(32)", product(one("dc_total"), replace(c, function=DERIVATIVE["tanh"])))
     else:
         equation("dc", "(11)", *cell)
+    if not variant.peepholes:
+        output_gate()
     equation("di", "(12)", product(one("dc"), one("g"), scale=("0",) * variant.coupled))
     equation("dg", "(13)", product(one("dc"), one("i")))
     coupled = (product(one("dc"), one("g"), scale=("-1",)),) if variant.coupled else ()

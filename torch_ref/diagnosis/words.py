@@ -1,5 +1,7 @@
 """What the table's quantities are called in a sentence."""
 
+from dataclasses import replace
+
 from torch_ref.diagnosis.table import Factor
 
 GATE_WORDS = {
@@ -55,6 +57,8 @@ def name_of(factor: Factor, squashes: bool = True) -> str:
         factor: the quantity; its function is left out.
         squashes: whether the cell's output is tanh(c), and not c.
     """
+    if factor.name == "h_out":
+        factor = replace(factor, name="h")
     at = f"{factor.shift:+d}" if factor.shift else ""
     if factor.name == "c_out":
         return f"tanh(c[t{at}])" if squashes else f"c[t{at}]"
@@ -69,5 +73,7 @@ def quantity(factor: Factor, squashes: bool = True) -> str:
 
 
 def capitalised(sentence: str) -> str:
-    """The sentence with a capital in front."""
+    """The sentence with a capital in front, unless it begins with a name."""
+    if set("[_0") & set(sentence.split()[0]):
+        return sentence
     return sentence[0].upper() + sentence[1:]
