@@ -12,6 +12,7 @@
 | `error_budget`, `ErrorBudget` | how far rounding may move each element |
 | `compare_gradients`, `Comparison`, `TensorError` | the comparison |
 | `diff_gradients` | manual_lstm against the twin, on one case |
+| `diagnose`, `Diagnosis` | the mistake that explains wrong gradients, or where it is |
 
 The Hypothesis strategies are in `torch_ref.harness.strategies`; importing torch_ref needs neither
 Hypothesis nor pytest.
@@ -20,6 +21,7 @@ Hypothesis nor pytest.
 from torch_ref.compare.budget import ErrorBudget, error_budget
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
+from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.cases import character_case
 from torch_ref.oracles.case import Case, run_case
 from torch_ref.oracles.torch_lstm import (
@@ -34,6 +36,7 @@ __all__ = [
     "STANDARD",
     "Case",
     "Comparison",
+    "Diagnosis",
     "ErrorBudget",
     "TensorError",
     "Variant",
@@ -41,6 +44,7 @@ __all__ = [
     "autograd_vjp",
     "character_case",
     "compare_gradients",
+    "diagnose",
     "diff_gradients",
     "error_budget",
     "params_from_state_dict",

@@ -12,6 +12,7 @@ from torch_ref.cli.case import case
 from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 from torch_ref.cli.init_client import init_client
+from torch_ref.cli.mistakes import mistakes
 
 app = typer.Typer(
     add_completion=False,
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(diff)
 app.command()(check)
 app.command()(case)
+app.command()(mistakes)
 app.command("init-client")(init_client)
 
 

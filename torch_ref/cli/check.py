@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.diff import HeadName
+from torch_ref.diagnosis.blind_spots import blind_spots
+from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.campaign import CheckReport, check_implementation
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.exchange import read_case
@@ -23,6 +25,7 @@ from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 
 CRASHED, TIMED_OUT = 3, 4
+PAIR_SECONDS = 60.0
 
 
 def check(
@@ -83,10 +86,12 @@ def check(
     else:
         words += ["--examples", str(examples), "--seed", str(seed)]
     reproduce = shlex.join(["manual-lstm", *words])
+    diagnosis = _diagnosed(implementation, report, seed)
+    blindness = blind_spots(read_case(case).case) if case is not None else None
     if json is not None:
-        write_json(check_json(report, reproduce), json)
+        write_json(check_json(report, reproduce, diagnosis, blindness), json)
     if json != "-":
-        print_check(Console(), report, reproduce)
+        print_check(Console(), report, reproduce, diagnosis, blindness)
     raise typer.Exit(_status(report))
 
 
@@ -126,6 +131,22 @@ def _run(
     with _pool(jobs) as executor, _bar(examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
+        )
+
+
+def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -> Diagnosis | None:
+    """What is wrong, where a gradient is and no check made it crash."""
+    wrong = [failure for failure in report.failures if failure.error is None]
+    if not wrong or len(wrong) < len(report.failures):
+        return None
+    simpler = report.scale is not None or report.clipping is not None
+    compared = [failure.case for failure in wrong if failure.comparison is not None]
+    with Console(stderr=True).status("looking for the mistake that explains this"):
+        return diagnose(
+            implementation,
+            seconds=0.0 if simpler else PAIR_SECONDS,
+            seed=seed,
+            case=compared[0] if compared else None,
         )
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from manual_lstm.tasks import alphabet, read_text
 from torch_ref.compare.diff import diff_gradients
+from torch_ref.diagnosis.blind_spots import hides
 from torch_ref.harness.cases import character_case
 from torch_ref.reports.as_json import comparison_json, write_json
 from torch_ref.reports.text import comparison_table, summary
@@ -88,7 +89,7 @@ def diff(
     words = [str(word) for option in options.items() for word in option]
     reproduce = shlex.join(["manual-lstm", "diff", *words])
     if json is not None:
-        write_json(comparison_json(comparison, reproduce), json)
+        write_json(comparison_json(comparison, reproduce, hides(case)), json)
     if json != "-":
         console = Console(soft_wrap=False)
         twin = "autograd twin" if dtype is DType.float64 else "float64 autograd twin"
@@ -101,5 +102,7 @@ def diff(
         console.print(comparison_table(comparison), highlight=False)
         console.print()
         console.print(summary(comparison, "manual_lstm", f"the {twin}"), highlight=False)
+        if hides(case):
+            console.print(f"What this case hides: {'; '.join(hides(case))}.", highlight=False)
         console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
     raise typer.Exit(0 if comparison.verdict == "agree" else 1)

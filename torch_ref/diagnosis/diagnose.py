@@ -7,11 +7,13 @@ from typing import Any
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
+from torch_ref.diagnosis.kept import find_kept
 from torch_ref.diagnosis.locate import locate_first_wrong
 from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
 from torch_ref.harness.campaign import subject_of
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.judge import Subject
+from torch_ref.oracles.case import Case
 
 _PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 
@@ -34,7 +36,9 @@ class Diagnosis:
     seconds: float
 
 
-def diagnose(implementation: Any, *, seconds: float = 60.0, seed: int = 0) -> Diagnosis:
+def diagnose(
+    implementation: Any, *, seconds: float = 60.0, seed: int = 0, case: Case | None = None
+) -> Diagnosis:
     """Name the mistake in an implementation's gradients, or say where it is.
 
     Args:
@@ -42,6 +46,7 @@ def diagnose(implementation: Any, *, seconds: float = 60.0, seed: int = 0) -> Di
             Subject.
         seconds: after so long the search for pairs is given up.
         seed: of the cases.
+        case: one on which it is known to be wrong, beside those that are drawn.
 
     Raises:
         Exception: what the implementation raises on the plainest case of all.
@@ -50,12 +55,22 @@ def diagnose(implementation: Any, *, seconds: float = 60.0, seed: int = 0) -> Di
     given = isinstance(implementation, Subject)
     subject = implementation if given else subject_of(as_implementation(implementation))
     evidence = _gather(subject, SIZES, seed)
+    known_wrong = gather(subject, case) if case is not None else None
+    if known_wrong is not None:
+        evidence.append(known_wrong)
     finding, located = None, ""
     wrong = not all(each.right and each.forward.verdict != "disagree" for each in evidence)
-    if wrong:
+    try:
+        kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed))
+    except Exception:  # a crash is a finding of the campaign's
+        kept, located = None, ""
+    if kept is not None:
+        finding = Finding((kept,), 1.0)
+    elif wrong and not located:
         if all(each.forward.verdict == "agree" or not each.forward.tensors for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds)
         located = "" if finding else locate_first_wrong(subject, seed)
+    wrong = wrong or finding is not None or bool(located)
     return Diagnosis(finding, located, wrong, time.perf_counter() - started)
 
 

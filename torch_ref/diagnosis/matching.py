@@ -12,6 +12,7 @@ from torch_ref.diagnosis.edits import together
 from torch_ref.diagnosis.evidence import Evidence, explains, fitted, predicted
 from torch_ref.diagnosis.interpreter import gradients
 from torch_ref.diagnosis.quantities import Quantities
+from torch_ref.diagnosis.sum_mistakes import ORDERS
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
@@ -138,6 +139,11 @@ class _Candidate:
     explained: int
     moved: int
 
+    @property
+    def mixes(self) -> bool:
+        """Whether it puts one gate's block where another's belongs, which others then move."""
+        return any(order in self.mistake.identifier for order in ORDERS)
+
 
 def match_pair(
     subject: Subject,
@@ -148,9 +154,9 @@ def match_pair(
 ) -> tuple[tuple[Mistake, Mistake], float] | None:
     """Two mistakes that explain all the evidence together.
 
-    What one of them leaves unexplained the other must move, and the plainest case, of one step,
-    must be explained by those that show in it. Pairs are tried in the order of how much their two
-    explain by themselves.
+    What one of them leaves unexplained the other must move, on the plainest case of one step too.
+    A mistake that mixes up the gates' blocks is only held against what is right. Pairs are tried
+    in the order of how much their two explain by themselves.
 
     Args:
         plain: the smallest case, T=1.
@@ -160,7 +166,9 @@ def match_pair(
     screens = [plain, *evidence]
     candidates = _candidates(subject, known, evidence[0])
     at_plain = {c.mistake.identifier: c for c in _candidates(subject, known, plain)}
-    for first, second in _pairs(candidates, at_plain, _whole(evidence[0]), _whole(plain)):
+    whole = _whole(evidence[0])
+    right = _right(subject, known, evidence[0])
+    for first, second in _pairs(candidates, at_plain, whole, _whole(plain), right):
         if time.perf_counter() > until:
             return None
         table = second.mistake.edit(first.table)
@@ -178,6 +186,7 @@ def _pairs(
     at_plain: Mapping[str, _Candidate],
     whole: int,
     whole_plain: int,
+    right: int,
 ) -> Iterator[tuple[_Candidate, _Candidate]]:
     def complementary(a: _Candidate, b: _Candidate, everything: int) -> bool:
         return not (everything & ~(a.explained | b.moved) or everything & ~(b.explained | a.moved))
@@ -188,9 +197,10 @@ def _pairs(
         plain_a = at_plain[a.mistake.identifier]
         for b in allowed[k + 1 :]:
             plain_b = at_plain[b.mistake.identifier]
-            if not complementary(a, b, whole):
-                continue
-            if not complementary(plain_a, plain_b, whole_plain):
+            if a.mixes or b.mixes:
+                if right & (a.moved ^ b.moved):
+                    continue
+            elif not (complementary(a, b, whole) and complementary(plain_a, plain_b, whole_plain)):
                 continue
             alone = a.explained.bit_count() + b.explained.bit_count()
             alone += plain_a.explained.bit_count() + plain_b.explained.bit_count()
@@ -219,6 +229,14 @@ def _candidates(subject: Subject, known: Catalogue, evidence: Evidence) -> list[
         moved = _bits(not np.array_equal(b, r) for b, r in zip(blocks, right, strict=True))
         found.append(_Candidate(mistake, table, explained, moved))
     return found
+
+
+def _right(subject: Subject, known: Catalogue, evidence: Evidence) -> int:
+    """The blocks in which there is nothing to explain."""
+    found = _blocks(predicted(subject, known.table, evidence), evidence)
+    actual = _blocks(evidence.actual, evidence)
+    bound = half_the_digits(subject)
+    return _bits(_relative(b, a) <= bound for b, a in zip(found, actual, strict=True))
 
 
 def _whole(evidence: Evidence) -> int:
