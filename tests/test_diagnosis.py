@@ -1,7 +1,7 @@
 """The diagnosis: the backward as data, its mistakes, and which of them an implementation has."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -86,8 +86,7 @@ def test_catalogue_holds_distinct_mistakes_in_whole_sentences(head: str | None) 
     for each in known.mistakes:
         assert each.sentence.endswith("."), each
         assert each.equation, each
-    same_line = [each.identifier for each in known.mistakes if each.wrong == each.right]
-    assert all("loop" in each for each in same_line), same_line
+        assert each.wrong != each.right, each
 
 
 def test_two_edits_with_the_same_mathematics_are_one_entry() -> None:
@@ -98,7 +97,7 @@ def test_two_edits_with_the_same_mathematics_are_one_entry() -> None:
     halved = by_name(known, "dc_carry[0] * 1/2").edit
     assert sign(halved(doubled(known.table))) == sign(known.table)
     assert sign(doubled(known.table)) != sign(halved(known.table))
-    assert known.same["dc_carry.without f"] if "dc_carry.without f" in known.same else True
+    assert known.same["dh[1] is left out at the last step"] == "dh_n * 0"
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -129,15 +128,8 @@ def test_poor_case_is_told_what_it_hides() -> None:
     assert not hides(sized_case(SIZES[1]))
 
 
-def sample(head: str | None, count: int, seed: int) -> Iterator[Any]:
-    """Mistakes of a catalogue, the same ones every time."""
-    identifiers = [each.identifier for each in catalogue(STANDARD, head).mistakes]
-    for identifier in random.Random(seed).sample(identifiers, count):
-        yield pytest.param(head, identifier, id=f"{head}-{identifier}")
-
-
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_planted_mistake_is_named_first(head: str | None, seed: int) -> None:
     """A mistake of the catalogue that the diagnosis takes for another, or for none."""
     known = catalogue(STANDARD, head)
@@ -146,7 +138,7 @@ def test_planted_mistake_is_named_first(head: str | None, seed: int) -> None:
     assert named(subject, seconds=0) == [planted.identifier]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_planted_pair_is_named(seed: int) -> None:
     """Two mistakes at once, which no single one explains."""
     known = catalogue()
@@ -347,10 +339,9 @@ def _reordered(params: Any, x: Any, h0: Any, c0: Any) -> Any:
         ),
     ],
 )
-@pytest.mark.parametrize("seed", range(2))
-def test_correct_implementation_has_no_finding(implementation: Any, seed: int) -> None:
+def test_correct_implementation_has_no_finding(implementation: Any) -> None:
     """A false alarm."""
-    diagnosis = diagnose(implementation, seed=10 * seed)
+    diagnosis = diagnose(implementation)
     assert not diagnosis.wrong
     assert diagnosis.finding is None
     assert diagnosis.located == ""

@@ -57,8 +57,8 @@ def _power(exponent: int, plus: int, y: Array) -> Array:
 
 
 def _sum_over_steps(left: list[Array], right: list[Array]) -> Array:
-    products = [_matmul(np.swapaxes(m, -1, -2), p) for m, p in zip(left, right, strict=True)]
-    return np.asarray(sum(products) % PRIME)
+    m, p = np.concatenate(left, axis=-2), np.concatenate(right, axis=-2)
+    return _matmul(np.swapaxes(m, -1, -2), p)  # at most T B = 12 products
 
 
 def _matmul(m: Array, p: Array) -> Array:

@@ -26,7 +26,7 @@ _FUNCTIONS = {
     "of the first member only": "{y} of member 0",
 }
 _AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
-_ALIASES = {"dy_top": "dy", "h_out": "h", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
+_ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
 _ONLY = {
     "every": "",
     "first": "  at t=0 only",
@@ -46,6 +46,11 @@ def render_difference(
         The wrong lines, the right ones, and the equation: "df = dc * c[t]", "df = dc * c[t-1]",
         "(14)". Of more than `most` lines the first stand for the others.
     """
+    if wrong.forwards:
+        return "for t in range(T):", "for t in reversed(range(T)):", "(9)"
+    if wrong.learning_rate:
+        line = f"weight_hh -= {float(wrong.learning_rate)} * dweight_hh"
+        return f"{line} within the loop", f"{line} after the loop", "(16b)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
     shown = differing[:most]
     dots = ["..."] if len(differing) > most else []
@@ -118,13 +123,14 @@ def _factor(factor: Factor, variant: Variant) -> str:
         inner = f"c[t{at}]" if not factor.at else f"c[{_fixed(factor)}]"
         y = f"tanh({inner})" if variant.output == "tanh" else inner
     elif name in ("dh_n", "dc_n", "dh0", "dc0"):
-        y = name + ("" if not factor.layer else " of another layer")
+        y = name
     elif factor.at:
         y = f"{_plain(name)}[{_fixed(factor)}]"
     elif at or name in _AT_STEP:
         y = f"{_plain(name)}[t{at}]"
     else:
         y = name
+    y += " of another layer" if factor.layer else ""
     return _FUNCTIONS[factor.function].format(y=y)
 
 
