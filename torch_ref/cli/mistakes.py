@@ -10,7 +10,7 @@ from rich.table import Table
 
 from torch_ref.diagnosis.blind_spots import blind_spots
 from torch_ref.diagnosis.catalogue import Mistake, catalogue
-from torch_ref.harness.exchange import read_case
+from torch_ref.harness.exchange import load_case
 from torch_ref.oracles.variant import STANDARD
 from torch_ref.reports.as_json import write_json
 from torch_ref.reports.diagnosis import blindness_text
@@ -49,7 +49,7 @@ def mistakes(
             console.print(_table(known.mistakes))
             console.print(f"{len(known.mistakes)} mistakes, no two of them the same mathematics.")
         return
-    blindness = blind_spots(read_case(case).case)
+    blindness = blind_spots(load_case(case))
     if json is not None:
         report = {
             "case": case,

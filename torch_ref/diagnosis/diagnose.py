@@ -10,9 +10,10 @@ from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_ca
 from torch_ref.diagnosis.kept import find_kept
 from torch_ref.diagnosis.locate import locate_first_wrong
 from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
-from torch_ref.harness.campaign import subject_of
+from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.judge import Subject
+from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.oracles.case import Case
 
 _PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
@@ -52,8 +53,7 @@ def diagnose(
         Exception: what the implementation raises on the plainest case of all.
     """
     started = time.perf_counter()
-    given = isinstance(implementation, Subject)
-    subject = implementation if given else subject_of(as_implementation(implementation))
+    subject = _subject(implementation)
     evidence = _gather(subject, SIZES, seed)
     known_wrong = gather(subject, case) if case is not None else None
     if known_wrong is not None:
@@ -72,6 +72,15 @@ def diagnose(
         located = "" if finding else locate_first_wrong(subject, seed)
     wrong = wrong or finding is not None or bool(located)
     return Diagnosis(finding, located, wrong, time.perf_counter() - started)
+
+
+def _subject(implementation: Any) -> Subject:
+    if isinstance(implementation, Subject):
+        return implementation
+    resolved = as_implementation(implementation)
+    if resolved.layout == "auto":
+        resolved, _ = with_layout_found(resolved)
+    return Subject(resolved, find_abilities(resolved))
 
 
 def catalogue_of(subject: Subject) -> Catalogue:

@@ -11,8 +11,8 @@ from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.diagnosis.interpreter import gradients, solver
 from torch_ref.diagnosis.quantities import Quantities, quantities
 from torch_ref.diagnosis.table import Table
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.checks import OUTPUTS
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case

@@ -11,12 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from torch_ref.compare.errors import Comparison
+from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.reports.diagnosis import diagnosis_json
 from torch_ref.reports.names import locate
+
+_KEYS = (
+    "name",
+    "shape",
+    "max_abs",
+    "max_rel",
+    "max_ulp",
+    "tolerance",
+    "worst_index",
+    "verdict",
+)
 
 
 def comparison_json(
@@ -28,7 +39,8 @@ def comparison_json(
     """
     return {
         "verdict": comparison.verdict,
-        "tensors": [_finite(asdict(tensor)) for tensor in comparison.tensors],
+        "tensors": [_entry(tensor) for tensor in comparison.tensors],
+        "arbitration": comparison.arbitration,
         "diagnosis": [],
         "first_wrong": None,
         "layout": {},
@@ -82,13 +94,19 @@ def write_json(report: dict[str, Any], target: str) -> None:
 
     Raises:
         ValueError: the file cannot be written.
+        OSError: standard output cannot be written.
     """
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
+        sys.stdout.flush()
         return
-    path = Path(target)
     try:
+        if Path(target).exists() and not Path(target).is_file():
+            # A device or a pipe: it is written to, never replaced.
+            Path(target).write_text(text, encoding="utf-8")
+            return
+        path = Path(target).resolve()
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
         ) as file:
@@ -105,8 +123,8 @@ def write_json(report: dict[str, Any], target: str) -> None:
         raise ValueError(f"--json file {target!r} cannot be written: {error.strerror}.") from None
 
 
-def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+def _entry(tensor: TensorError) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in entry.items()
+        for key, value in ((key, getattr(tensor, key)) for key in _KEYS)
     }

@@ -23,7 +23,7 @@ def print_check(
     """Header, table, diagnosis or findings, what is not verified, and how to run it again."""
     ran = len(report.passed) + len(report.failures) + len(report.expected_failures)
     console.print(
-        f"{report.name}\n{' and '.join(report.dtypes)}   {ran} checks   "
+        f"{report.name}\n{' and '.join(report.dtypes) or 'not run'}   {ran} checks   "
         f"{report.examples} cases   {report.seconds:.1f} s\n",
         highlight=False,
     )
