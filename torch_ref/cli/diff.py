@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from torch_ref.cli.window import (
     Batch,
@@ -68,6 +69,6 @@ def diff(
         console.print()
         console.print(summary(comparison, "manual_lstm", f"the {twin}"), highlight=False)
         if hides(case):
-            console.print(f"What this case hides: {'; '.join(hides(case))}.", highlight=False)
+            console.print(Text(f"What this case hides: {'; '.join(hides(case))}."))
         console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
     raise typer.Exit(0 if comparison.verdict == "agree" else 1)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from torch_ref.diagnosis.blind_spots import blind_spots
 from torch_ref.diagnosis.catalogue import Mistake, catalogue
@@ -40,7 +41,7 @@ def mistakes(
 
     Exit status 0, or 1 for a case that some mistake would pass unseen.
     """
-    console = Console(width=None)
+    console = Console()
     if case is None:
         known = catalogue(STANDARD, None if head is OfHead.none else head.value)
         if json is not None:
@@ -61,7 +62,7 @@ def mistakes(
     if json != "-":
         if blindness.blind:
             console.print(_table(blindness.blind))
-        console.print(blindness_text(blindness), highlight=False)
+        console.print(Text(blindness_text(blindness)))
     raise typer.Exit(1 if blindness.blind else 0)
 
 
@@ -70,7 +71,7 @@ def _table(listed: Sequence[Mistake]) -> Table:
     for header in ("mistake", "equation", "what is wrong"):
         table.add_column(header, overflow="fold")
     for each in listed:
-        table.add_row(each.identifier, each.equation, each.sentence)
+        table.add_row(Text(each.identifier), each.equation, Text(each.sentence))
     return table
 
 

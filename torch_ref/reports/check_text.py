@@ -33,7 +33,7 @@ def print_check(
     for line in _lines(report, diagnosis):
         console.print(line, highlight=False)
     if blindness is not None:
-        console.print(blindness_text(blindness), highlight=False)
+        console.print(Text(blindness_text(blindness)))
     console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
 
 
