@@ -17,6 +17,7 @@
 | `arbitrate` | which of two sides that differ is right |
 | `run_twice` | whether an implementation gives the same numbers when it is called again |
 | `diff_gradients` | manual_lstm against the twin, on one case |
+| `diagnose`, `Diagnosis` | the mistake that explains wrong gradients, or where it is |
 
 | `Implementation`, `Layout`, `preset`, `Variant` | somebody's LSTM, its arrays, its cell |
 | `check_implementation`, `parametrize_with_checks` | all checks on it; the same for pytest |
@@ -34,6 +35,7 @@ from torch_ref.compare.budget import ErrorBudget, error_budget
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
 from torch_ref.compare.repeat import run_twice
+from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.cases import character_case
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.exchange import load_case, load_result, save_case, save_result
@@ -60,6 +62,7 @@ from torch_ref.oracles.variant import STANDARD
 __all__ = [  # noqa: RUF022
     "Case",
     "Comparison",
+    "Diagnosis",
     "Differences",
     "ErrorBudget",
     "Implementation",
@@ -75,6 +78,7 @@ __all__ = [  # noqa: RUF022
     "check_implementation",
     "compare_gradients",
     "complex_step",
+    "diagnose",
     "diff_gradients",
     "error_budget",
     "finite_differences",

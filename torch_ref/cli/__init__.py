@@ -14,6 +14,7 @@ from torch_ref.cli.case import case
 from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 from torch_ref.cli.init_client import init_client
+from torch_ref.cli.mistakes import mistakes
 
 INTERRUPTED = 130
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(diff)
 app.command()(check)
 app.command()(case)
+app.command()(mistakes)
 app.command("init-client")(init_client)
 
 # UsageError of the click that typer carries within itself, or of the one beside it.

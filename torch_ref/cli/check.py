@@ -16,7 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.window import HeadName
+from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
+from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.campaign import CheckReport, check_implementation
+from torch_ref.harness.checks import check_called_twice
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange import load_case
@@ -28,6 +31,7 @@ from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 
 CRASHED, TIMED_OUT = 3, 4
+PAIR_SECONDS = 60.0
 
 
 def check(
@@ -106,15 +110,23 @@ def check(
         words += ["--case", str(save_failing(report.failures[0].case))]
     else:
         words += ["--examples", str(examples), "--seed", str(seed)]
-    _tell(report, shlex.join(["manual-lstm", *words]), json)
+    diagnosis = _diagnosed(implementation, report, seed)
+    blindness = blind_spots(load_case(case)) if case is not None else None
+    _tell(report, shlex.join(["manual-lstm", *words]), json, diagnosis, blindness)
     raise typer.Exit(_status(report))
 
 
-def _tell(report: CheckReport, reproduce: str, json: str | None) -> None:
+def _tell(
+    report: CheckReport,
+    reproduce: str,
+    json: str | None,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+) -> None:
     if json is not None:
-        write_json(check_json(report, reproduce), json)
+        write_json(check_json(report, reproduce, diagnosis, blindness), json)
     if json != "-":
-        print_check(Console(), report, reproduce)
+        print_check(Console(), report, reproduce, diagnosis, blindness)
 
 
 def load_target(target: str) -> Implementation:
@@ -152,6 +164,26 @@ def _run(
     with _pool(jobs) as executor, _bar(examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
+        )
+
+
+def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -> Diagnosis | None:
+    """What is wrong, where a gradient is and no check made it crash."""
+    wrong = report.failures
+    numbers = any(
+        failure.comparison is not None or failure.check == check_called_twice.__name__
+        for failure in wrong
+    )
+    if not numbers or any(failure.error is not None for failure in wrong):
+        return None
+    simpler = report.scale is not None or report.clipping is not None
+    compared = [failure.case for failure in wrong if failure.comparison is not None]
+    with Console(stderr=True).status("looking for the mistake that explains this"):
+        return diagnose(
+            implementation,
+            seconds=0.0 if simpler else PAIR_SECONDS,
+            seed=seed,
+            case=compared[0] if compared else None,
         )
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from torch_ref.cli.window import (
     Batch,
@@ -21,6 +22,7 @@ from torch_ref.cli.window import (
     Window,
 )
 from torch_ref.compare.diff import diff_gradients
+from torch_ref.diagnosis.blind_spots import hides
 from torch_ref.reports.as_json import comparison_json, write_json
 from torch_ref.reports.text import comparison_table, summary
 
@@ -53,7 +55,7 @@ def diff(
     seconds = time.perf_counter() - started
     reproduce = window.again("diff", case)
     if json is not None:
-        write_json(comparison_json(comparison, reproduce), json)
+        write_json(comparison_json(comparison, reproduce, hides(case)), json)
     if json != "-":
         console = Console(soft_wrap=False)
         twin = "autograd twin" if dtype is DType.float64 else "float64 autograd twin"
@@ -66,5 +68,7 @@ def diff(
         console.print(comparison_table(comparison), highlight=False)
         console.print()
         console.print(summary(comparison, "manual_lstm", f"the {twin}"), highlight=False)
+        if hides(case):
+            console.print(Text(f"What this case hides: {'; '.join(hides(case))}."))
         console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
     raise typer.Exit(0 if comparison.verdict == "agree" else 1)

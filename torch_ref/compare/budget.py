@@ -50,7 +50,14 @@ class ErrorBudget:
         return self.pre_activation < 1
 
 
-def error_budget(case: Case, *, dtype: Any = None, sides: int = 1, seed: int = 0) -> ErrorBudget:
+def error_budget(
+    case: Case,
+    *,
+    dtype: Any = None,
+    sides: int = 1,
+    seed: int = 0,
+    equations: Callable[..., dict[str, Array]] = solve,
+) -> ErrorBudget:
     """How far rounding in `dtype` may move each result of a case.
 
     Args:
@@ -59,24 +66,30 @@ def error_budget(case: Case, *, dtype: Any = None, sides: int = 1, seed: int = 0
         sides: 1 for a result that is compared with the exact value, 2 for two results that both
             round, whose errors are independent.
         seed: of the replicas' grids. The same seed gives the same budget.
+        equations: what is computed in the place of `equations.solve`, with its arguments.
 
     Returns:
         An array of allowed differences for every result. Where the exact value is 0 in every
         replica 0 is demanded, but for the dtype's smallest normal number: flushing a subnormal
         number is no mistake.
     """
-    return error_budgets([case], dtype=dtype, sides=sides, seed=seed)[0]
+    return error_budgets([case], dtype=dtype, sides=sides, seed=seed, equations=equations)[0]
 
 
 def error_budgets(
-    cases: Sequence[Case], *, dtype: Any = None, sides: int = 1, seed: int = 0
+    cases: Sequence[Case],
+    *,
+    dtype: Any = None,
+    sides: int = 1,
+    seed: int = 0,
+    equations: Callable[..., dict[str, Array]] = solve,
 ) -> list[ErrorBudget]:
     """`error_budget` of many small cases of the same sizes and head at once, which is faster."""
     precision = np.dtype(cases[0].dtype if dtype is None else dtype)
     bits = _EMULATED_BITS[precision]
     stacked = stack_cases(cases)
-    exact = solve(stacked, unrounded(np.float64))
-    rounded = solve(
+    exact = equations(stacked, unrounded(np.float64))
+    rounded = equations(
         stacked,
         rounding_arithmetic(bits, 2 * REPLICAS, np.random.default_rng(seed)),
         lead=(2 * REPLICAS,),

@@ -71,6 +71,23 @@ class Subject:
         return pullback_answers(self.implementation, cases)
 
 
+def given_case(subject: Subject, case: Case) -> Case:
+    """The case that an implementation is really given by one: what it ignores is zero.
+
+    A loss that is a sum has the upstream gradient T B, as the mean's gradient is that of 1.
+    """
+    real = restricted(case, subject.abilities.ignored)
+    count = 1 if case.targets is None else case.targets.size
+    scale = float(count) if subject.implementation.reduction == "sum" else 1.0
+    return replace(real, dloss=real.dloss * scale)
+
+
+def precision_of(subject: Subject) -> np.dtype | None:
+    """The only dtype that an implementation computes in; None where it is the case's."""
+    dtypes = subject.abilities.dtypes
+    return np.dtype(dtypes[0]) if len(dtypes) == 1 else None
+
+
 class Inconclusive(Exception):
     """Rounding alone decides what comes out of this case."""
 
@@ -83,12 +100,9 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
     Raises:
         Inconclusive: the error budget is.
     """
-    real = restricted(case, subject.abilities.ignored)
-    count = 1 if case.targets is None else case.targets.size
-    scale = float(count) if subject.implementation.reduction == "sum" else 1.0
-    real = replace(real, dloss=real.dloss * scale)
-    dtype = np.dtype(subject.abilities.dtypes[0]) if len(subject.abilities.dtypes) == 1 else None
-    budget = error_budget(real, dtype=dtype)
+    real = given_case(subject, case)
+    scale = real.dloss / case.dloss
+    budget = error_budget(real, dtype=precision_of(subject))
     if not budget.conclusive:
         raise Inconclusive
     expected, allowed = dict(truth(real)), dict(budget.allowed)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 
 from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.diagnosis.blind_spots import Blindness
+from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
+from torch_ref.reports.diagnosis import diagnosis_json
 from torch_ref.reports.names import locate
 
 _KEYS = (
@@ -26,7 +30,9 @@ _KEYS = (
 )
 
 
-def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
+def comparison_json(
+    comparison: Comparison, reproduce: str, blind_spots: Sequence[str] = ()
+) -> dict[str, Any]:
     """The report as JSON holds it. What this command does not look for is empty or null.
 
     A number that is NaN or infinite is null: JSON has no word for it.
@@ -40,12 +46,17 @@ def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
         "layout": {},
         "scale": None,
         "unverified": [],
-        "blind_spots": [],
+        "blind_spots": list(blind_spots),
         "reproduce": reproduce,
     }
 
 
-def check_json(report: CheckReport, reproduce: str) -> dict[str, Any]:
+def check_json(
+    report: CheckReport,
+    reproduce: str,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+) -> dict[str, Any]:
     """A campaign's report, in the form that every command prints, and its checks one by one."""
     first = report.failures[0] if report.failures else None
     worst = None
@@ -71,7 +82,9 @@ def check_json(report: CheckReport, reproduce: str) -> dict[str, Any]:
         "layout": {"sentence": report.layout} if report.layout else {},
         "scale": report.scale and report.scale.ratio,
         "clipping": report.clipping and asdict(report.clipping),
+        "diagnosis": diagnosis_json(diagnosis),
         "unverified": list(report.unverified),
+        "blind_spots": [m.identifier for m in blindness.blind] if blindness else [],
         "checks": checks,
     }
 
