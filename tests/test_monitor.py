@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,16 @@ import pytest
 from agreement import assert_agree
 from hypothesis import assume, given
 
-from manual_lstm import CharModel, Text, alphabet, lstm_forward
+from manual_lstm import (
+    CharModel,
+    Text,
+    alphabet,
+    cross_entropy,
+    cross_entropy_backward,
+    linear_backward,
+    lstm_forward,
+    one_hot,
+)
 from manual_lstm.monitor import (
     after_activation,
     gate_sizes,
@@ -17,7 +27,7 @@ from manual_lstm.monitor import (
     stack_step_gradients,
     write_gate_sizes,
 )
-from manual_lstm.train import Schedule, start, train
+from manual_lstm.train import Schedule, next_window, start, train
 from torch_ref import autograd_vjp, error_budget, run_case
 from torch_ref.harness.strategies import cases
 
@@ -85,6 +95,17 @@ def test_a_size_that_is_not_the_norm_over_batch_and_units():
     sizes = gate_sizes(schedule, alphabet(3), state)
     assert sizes.before.shape == sizes.after.shape == (2, 4, 6)
     assert (sizes.saturated.shape, sizes.reach.shape) == ((2, 4), (2, 6))
+    model = schedule.model
+    indices, targets, _, _ = next_window(schedule, alphabet(3), state)
+    x = one_hot(indices, 3)
+    logits, caches, head = model.forward(state.params, x, state.h, state.c)
+    dlogits = cross_entropy_backward(1.0, cross_entropy(logits, targets)[1])
+    layers = stack_step_gradients(linear_backward(dlogits, head)[0], caches)
+    dz = layers[1].dz[4, :, 2].astype(float).ravel()
+    # Six squares, their sum and a root, on either side.
+    assert abs(sizes.before[1, 2, 4] - math.hypot(*dz)) <= 16 * np.finfo(float).eps * math.hypot(
+        *dz
+    )
     # dz = slope * after, and no slope is above 1/4 for a sigmoid or 1 for tanh; a norm of six
     # squares and a root, and the roundings of dz, are off by at most 12 eps.
     steepest = np.array([0.25, 0.25, 1.0, 0.25])[None, :, None]

@@ -12,6 +12,9 @@ from torch_ref.cli.case import case
 from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 from torch_ref.cli.init_client import init_client
+from torch_ref.cli.plateau import plateau
+from torch_ref.cli.predict import predict
+from torch_ref.cli.train import train
 
 app = typer.Typer(
     add_completion=False,
@@ -23,6 +26,9 @@ app.command()(diff)
 app.command()(check)
 app.command()(case)
 app.command("init-client")(init_client)
+app.command()(train)
+app.command()(predict)
+app.command()(plateau)
 
 
 def main() -> None:
