@@ -41,7 +41,7 @@ def plot_losses(
     Raises:
         ValueError: matplotlib is missing, or the file cannot be written.
     """
-    figure, axes = _figure(8, 4.5)
+    figure, axes = _figure(9.5, 4.5)
     for name, (windows, losses) in curves.items():
         axes.plot(windows, losses, label=name, linewidth=1.2)
     shown = [level for level in levels if level.kind != "worst"]
@@ -98,6 +98,7 @@ def plot_gates(sizes: GateSizes, path: str | Path) -> None:
             )
             axes.set_yticks(range(len(GATES)), GATES)
             axes.set_title(f"layer {layer}, {name} the activation", fontsize=8)
+            axes.set_xticks([0, steps - 1] if steps > 1 else [0])
             axes.set_xlabel(f"step, 0 to {steps - 1}", fontsize=8)
     figure.colorbar(image, ax=all_axes, label="log10 of the gradient's size")
     figure.suptitle(f"window {sizes.window}: {sizes.verdict}", fontsize=10)
