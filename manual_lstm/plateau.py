@@ -116,28 +116,34 @@ def unigram_loss(indices: ArrayLike, num_classes: int) -> float:
 def ab_attractors() -> tuple[Level, ...]:
     """Where training on "ab" can stay with the bounded head, the lowest loss first: (45).
 
-    Each unit either changes its sign at every step, which gives it tanh 1 at both, or keeps it,
-    which gives it 1 where the sign is the wanted one and, its output gate shut, 0 where it is not.
+    Each unit either changes its sign at every step, which gives it tanh 1 at both, or keeps it.
+    Then it has 0 where the sign is the wrong one, its output gate shut, and at the other step 1, or
+    tanh 2 if it forgets its cell at the wrong one.
     """
-    flips = ("flips", (FLIP_LIMIT, FLIP_LIMIT))
-    first = ("holds", (1.0, 0.0))
-    second = ("holds", (0.0, 1.0))
-    found: dict[tuple[float, ...], Level] = {}
-    for (left, x), (right, y) in combinations_with_replacement((flips, first, second), 2):
-        margins = sorted((x[0] + y[0], x[1] + y[1]))
-        probabilities = tuple(1 / (1 + math.exp(-margin)) for margin in margins)
-        name = _AB_NAMES[left, right, margins[0] == 0]
-        loss = -sum(map(math.log, probabilities)) / 2
-        found[probabilities] = Level(name, loss, "attractor", "(45)", probabilities)
-    return tuple(sorted(found.values(), key=lambda level: level.loss))
+    flips = (FLIP_LIMIT, FLIP_LIMIT)
+    found = [_ab_level("both units flip at every step", flips, flips)]
+    for how, share in _KEEPS.items():
+        found.append(_ab_level(f"one unit flips, one {how}", flips, (share, 0.0)))
+    for (how, share), (other, also) in combinations_with_replacement(_KEEPS.items(), 2):
+        who = _BOTH_KEEP[how] if how == other else f"one unit {how}, one {other}"
+        found.append(_ab_level(f"{who}, each right at its own step", (share, 0.0), (0.0, also)))
+        found.append(_ab_level(f"{who}, both right at the same step", (share, 0.0), (also, 0.0)))
+    return tuple(sorted(found, key=lambda level: level.loss))
 
 
-_AB_NAMES = {
-    ("flips", "flips", False): "both units flip at every step",
-    ("flips", "holds", False): "one unit flips, one keeps its sign",
-    ("holds", "holds", False): "both units keep their sign, each right at its own step",
-    ("holds", "holds", True): "both units keep their sign, both right at the same step",
+_KEEPS = {"keeps its sign": 1.0, "keeps its sign and forgets": math.tanh(2.0)}
+_BOTH_KEEP = {
+    "keeps its sign": "both units keep their sign",
+    "keeps its sign and forgets": "both units keep their sign and forget",
 }
+
+
+def _ab_level(name: str, left: tuple[float, float], right: tuple[float, float]) -> Level:
+    """Two units' shares of the margin at the two steps, added up."""
+    margins = sorted(x + y for x, y in zip(left, right, strict=True))
+    probabilities = tuple(1 / (1 + math.exp(-margin)) for margin in margins)
+    loss = -sum(map(math.log, probabilities)) / 2
+    return Level(name, loss, "attractor", "(45)", probabilities)
 
 
 def alphabet_attractor(num_classes: int, charge: int = 1) -> Level:

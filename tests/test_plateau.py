@@ -38,6 +38,14 @@ EPS = np.finfo(float).eps
 ROUNDINGS = 8 * EPS
 
 
+FLIPS = "both units flip at every step"
+ONE_FLIPS = "one unit flips, one keeps its sign"
+OWN_STEP = "both units keep their sign, each right at its own step"
+SAME_STEP = "both units keep their sign, both right at the same step"
+MAIN = (FLIPS, ONE_FLIPS, OWN_STEP, SAME_STEP)
+ONE_FORGETS = "one unit keeps its sign, one keeps its sign and forgets"
+
+
 @pytest.mark.parametrize("classes", [1, 2, 3, 26, 56, 1000])
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (-0.5, 3.0)])
 def test_a_floor_of_another_output_range(classes, low, high):
@@ -65,7 +73,15 @@ def test_a_number_of_the_questions_that_is_another():
     assert f"{FLIP_LIMIT:.4f}" == "0.7616"
     assert (lowest_loss(1), highest_loss(1), uniform_loss(1)) == (0.0, 0.0, 0.0)
     assert lowest_loss(5, -math.inf, math.inf) == 0.0
-    first, second, third, fourth = ab_attractors()
+    by_name = {level.name: level for level in ab_attractors()}
+    assert len(by_name) == 9
+    first, second, third, fourth = (by_name[name] for name in MAIN)
+    forgets = by_name["one unit flips, one keeps its sign and forgets"]
+    assert [f"{p:.4f}" for p in forgets.probabilities] == ["0.6817", "0.8489"]
+    assert f"{forgets.loss:.5f}" == "0.27352"
+    last = by_name[f"{ONE_FORGETS}, each right at its own step"]
+    assert [f"{p:.4f}" for p in last.probabilities] == ["0.7239", "0.7311"]
+    assert f"{last.loss:.5f}" == "0.31822"
     assert [f"{p:.4f}" for p in first.probabilities] == ["0.8210", "0.8210"]
     assert f"{first.loss:.5f}" == "0.19722"
     assert [f"{p:.4f}" for p in second.probabilities] == ["0.6817", "0.8534"]
@@ -101,12 +117,13 @@ def units(kind):
     """One unit's weights (4, 3): from "a", from "b" and the bias, gates i, f, g, o; large ones.
 
     Unit "flip" is negative after a and positive after b; "hold" is always positive and shut after
-    a; "hold-" is always negative and shut after b.
+    a, "forget" forgets there too; "hold-" is always negative and shut after b.
     """
     open_, shut = 40.0, -40.0
     return {
         "flip": [[0, 0, open_], [0, 0, shut], [-open_, open_, 0], [0, 0, open_]],
         "hold": [[0, 0, open_], [0, 0, open_], [0, 0, open_], [shut, open_, 0]],
+        "forget": [[0, 0, open_], [shut, open_, 0], [0, 0, open_], [shut, open_, 0]],
         "hold-": [[0, 0, open_], [0, 0, open_], [0, 0, -open_], [open_, shut, 0]],
     }[kind]
 
@@ -123,19 +140,23 @@ def weights(of_a, of_b):
 
 
 @pytest.mark.parametrize(
-    ("of_a", "of_b", "number"),
+    ("of_a", "of_b", "name"),
     [
-        ("flip", "flip", 0),
-        ("flip", "hold", 1),
-        ("hold", "flip", 1),
-        ("hold-", "flip", 1),
-        ("hold", "hold", 2),
-        ("hold-", "hold-", 2),
-        ("hold", "hold-", 3),
-        ("hold-", "hold", 3),
+        ("flip", "flip", FLIPS),
+        ("flip", "hold", ONE_FLIPS),
+        ("hold", "flip", ONE_FLIPS),
+        ("hold-", "flip", ONE_FLIPS),
+        ("forget", "flip", f"{ONE_FLIPS} and forgets"),
+        ("hold", "hold", OWN_STEP),
+        ("hold-", "hold-", OWN_STEP),
+        ("hold", "forget", f"{ONE_FORGETS}, each right at its own step"),
+        ("forget", "forget", "both units keep their sign and forget, each right at its own step"),
+        ("hold", "hold-", SAME_STEP),
+        ("hold-", "hold", SAME_STEP),
+        ("forget", "hold-", f"{ONE_FORGETS}, both right at the same step"),
     ],
 )
-def test_an_attractor_that_no_weights_reach(of_a, of_b, number):
+def test_an_attractor_that_no_weights_reach(of_a, of_b, name):
     """Weights of 40 with the row's signs have its probabilities, to what e^-40 leaves of them.
 
     A gate's argument of 40 is open or shut to e^-40 = 4e-18, below a float64's rounding of 1, and
@@ -145,7 +166,7 @@ def test_an_attractor_that_no_weights_reach(of_a, of_b, number):
     model = CharModel(2, 2, head="bounded")
     logits, _, _ = model.logits(weights(of_a, of_b), one_hot(indices, 2, float))
     settled = softmax(logits[-2:])[np.arange(2), 0, targets[-2:, 0]]
-    level = ab_attractors()[number]
+    (level,) = (level for level in ab_attractors() if level.name == name)
     assert np.all(np.abs(np.sort(settled) - np.array(level.probabilities)) <= ROUNDINGS)
     loss, _ = cross_entropy(logits[-2:], targets[-2:])
     assert abs(loss - level.loss) <= ROUNDINGS
@@ -195,13 +216,14 @@ def names(position):
     return tuple(each and each.name for each in (position.on, position.below, position.above))
 
 
-FLIPS = "both units flip at every step"
-ONE_FLIPS = "one unit flips, one keeps its sign"
 FLOOR, WORST, UNIFORM = (
     "the bounded head's floor",
     "the bounded head's worst",
     "uniform guessing",
 )
+
+
+LAST = "both units keep their sign and forget, both right at the same step"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +232,7 @@ FLOOR, WORST, UNIFORM = (
         (2, 0.1972, 4, FLIPS, FLOOR, FLIPS),
         (2, 0.1985, 4, None, FLIPS, ONE_FLIPS),
         (2, 0.27, 2, ONE_FLIPS, FLIPS, ONE_FLIPS),
-        (2, 0.693, 3, UNIFORM, "both units keep their sign, both right at the same step", UNIFORM),
+        (2, 0.693, 3, UNIFORM, LAST, UNIFORM),
         (26, 2.35, 2, None, "every unit is positive for the letter itself", UNIFORM),
         (26, 7.0, 1, None, WORST, None),
         (56, 4.5, 1, None, UNIFORM, WORST),

@@ -16,7 +16,15 @@ from manual_lstm import CharModel, Text, alphabet, clip_grad_norm, clip_grad_val
 from manual_lstm.checkpoint import load_checkpoint, previous_path, save_checkpoint
 from manual_lstm.history import open_history, read_history, write_history
 from manual_lstm.optim import METHODS, Optimizer
-from manual_lstm.train import Schedule, Trained, TrainingDiverged, start, train, train_window
+from manual_lstm.train import (
+    Schedule,
+    Trained,
+    TrainingDiverged,
+    check_finite_window,
+    start,
+    train,
+    train_window,
+)
 
 AB = alphabet(2)
 
@@ -45,15 +53,15 @@ def schedules(draw):
     head = draw(st.sampled_from(["linear", "bounded"]))
     hidden = symbols if head == "bounded" else draw(st.integers(1, 4))
     model = CharModel(symbols, hidden, draw(st.integers(1, 2)), head)
-    carried = draw(st.booleans())
+    start_of = draw(st.sampled_from(["carried", "reset", "random"]))
     limit = draw(st.sampled_from([{}, {"clip_norm": 0.01}, {"clip_value": 0.01}]))
     schedule = Schedule(
         model,
         Optimizer(draw(st.sampled_from(METHODS)), bias_correction=draw(st.booleans())),
         steps=draw(st.integers(1, 5)),
         batch=draw(st.integers(1, 3)),
-        carry_state=carried,
-        random_start=not carried and draw(st.booleans()),
+        carry_state=start_of == "carried",
+        random_start=start_of == "random",
         **limit,
     )
     indices = np.random.default_rng(draw(st.integers(0, 99))).integers(0, symbols, length)
@@ -286,8 +294,10 @@ def test_a_second_ctrl_c_that_is_not_heard():
 def test_a_run_that_is_saved_too_rarely_or_twice():
     """Saved are the start, every second window and the end, each once."""
     schedule, kept = small(), []
-    train(schedule, AB, start(schedule), 5, save=kept.append, save_every=2)
-    assert [state.windows for state in kept] == [0, 2, 4, 5]
+    for windows, expected in ((5, [0, 2, 4, 5]), (4, [0, 2, 4])):
+        kept.clear()
+        train(schedule, AB, start(schedule), windows, save=kept.append, save_every=2)
+        assert [state.windows for state in kept] == expected
 
 
 @pytest.mark.parametrize(
@@ -322,6 +332,26 @@ def test_a_nan_that_is_trained_on(name, index, words, clip, monkeypatch):
         TrainingDiverged, match=rf"window 3: {words}.*last good checkpoint is that of window 2\."
     ):
         train(schedule, AB, start(schedule), 9, save=kept.append, save_every=2)
+
+
+def test_a_nan_that_is_blamed_on_the_layer_it_reached_last():
+    """Backward runs down the stack: of two layers with NaN the upper one is named."""
+    params = start(Schedule(CharModel(2, 2, 2))).params
+    gradients = {"d" + name: value.copy() for name, value in params.items()}
+    gradients["dbias_l0"][0] = gradients["dbias_l1"][7] = np.inf
+    with pytest.raises(TrainingDiverged, match="in layer 1, gate o, "):
+        check_finite_window(1, 0.5, gradients, np.inf)
+
+
+def test_random_starts_that_are_all_the_same():
+    """20 windows of a text of 50 characters start at more than one place."""
+    text = Text(("a", "b"), np.arange(50) % 2)
+    schedule = small(carry_state=False, random_start=True)
+    state, positions = start(schedule), set()
+    for _ in range(20):
+        state, _ = train_window(schedule, text, state)
+        positions.add(state.position)
+    assert len(positions) > 1
 
 
 @pytest.mark.parametrize("method", METHODS)
