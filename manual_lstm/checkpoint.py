@@ -29,7 +29,7 @@ _PARTS = ("params", "first", "second")
 def save_checkpoint(path: str | Path, schedule: Schedule, text: Text, state: TrainState) -> None:
     """Write a state, with the schedule and the text that it belongs to.
 
-    The file that was there is kept as `previous_path(path)`. At every moment there is a whole
+    The file that was there, if it is whole, is kept as `previous_path(path)`. At every moment there is a whole
     file under `path`: the old one or the new one.
 
     Raises:
@@ -53,12 +53,9 @@ def save_checkpoint(path: str | Path, schedule: Schedule, text: Text, state: Tra
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     try:
-        # The old file gets its second name first, so that no moment is without a whole one.
-        if path.exists():
-            second = Path(f"{path}.link")
-            second.unlink(missing_ok=True)
-            os.link(path, second)
-            os.replace(second, previous_path(path))
+        # Only a whole file takes the place of the one kept: a torn one would leave none.
+        if _is_whole(path):
+            _replace(previous_path(path), path.read_bytes())
         _replace(path, buffer.getvalue())
     except OSError as error:
         raise ValueError(f"checkpoint {str(path)!r} cannot be written: {error.strerror}.") from None
@@ -92,6 +89,14 @@ def load_checkpoint(path: str | Path) -> tuple[Schedule, Text, TrainState]:
         raise ValueError(
             f"{error} The one before it, {str(before)!r}, is whole: window {windows}."
         ) from None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _load(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _load(path: Path) -> tuple[Schedule, Text, TrainState]:

@@ -192,7 +192,7 @@ def train_window(schedule: Schedule, text: Text, state: TrainState) -> tuple[Tra
             (loss, h, c), pullback = schedule.model.vjp(state.params, x, targets, state.h, state.c)
             every = pullback(1.0, None, None)
         except ValueError as error:
-            raise TrainingDiverged(f"window {number} has no loss: {error}") from None
+            raise TrainingDiverged(f"window {number} cannot be computed: {error}") from None
         gradients = {"d" + name: every["d" + name] for name in state.params}
         clipped, norm = clip(schedule, gradients)
         check_finite_window(number, loss, gradients, norm)

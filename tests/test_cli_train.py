@@ -146,6 +146,19 @@ def test_a_plateau_that_is_explained_wrongly(tmp_path):
     assert report["on"] == "unigram guessing"
 
 
+def test_a_loss_that_is_no_number_and_ends_like_any_other(tmp_path):
+    """A learning rate of 1e38 stops with the window and the checkpoint that is still good."""
+    path, learnt = tmp_path / "c.npz", tmp_path / "text.txt"
+    learnt.write_text("abba" * 5 + "aab" * 7)
+    words = ("--text", learnt, "--learning-rate", 1e38, "--checkpoint", path)
+    message = refused("train", "--windows", 99, *words)
+    assert message.startswith(
+        "window 1: after the optimiser's step the output layer's bias_out[0] is"
+    )
+    assert message.endswith("The last good checkpoint is that of window 0.")
+    assert load_checkpoint(path)[2].windows == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -257,7 +257,26 @@ def test_a_write_that_fails_half_way(tmp_path, monkeypatch):
             save_checkpoint(path, schedule, AB, run(schedule, AB, state, 5))
     assert path.read_bytes() == before
     assert load_checkpoint(path)[2].windows == 3
-    assert {each.name for each in tmp_path.iterdir()} == {"run.npz", "run.previous.npz"}
+    assert [each.name for each in tmp_path.iterdir()] == ["run.npz"]
+
+
+def test_a_torn_file_that_replaces_the_last_whole_one(tmp_path, monkeypatch):
+    """Saving over a torn file keeps the whole one before it until the new one is written."""
+    path = tmp_path / "run.npz"
+    saved(path, 2)
+    schedule, state = saved(path, 3)
+    path.write_bytes(path.read_bytes()[:-99])
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("manual_lstm.checkpoint.os.fsync", full)
+        with pytest.raises(ValueError, match="cannot be written"):
+            save_checkpoint(path, schedule, AB, state)
+    save_checkpoint(path, schedule, AB, state)
+    assert load_checkpoint(path)[2].windows == 3
+    assert load_checkpoint(previous_path(path))[2].windows == 2
 
 
 def test_a_ctrl_c_that_loses_the_run():

@@ -42,7 +42,7 @@ def twin_window(schedule: Schedule, text: Text, state: TrainState) -> tuple[Trai
         (loss, h, c), pullback = autograd_model_vjp(state.params, x, targets, state.h, state.c)
         every = pullback(1.0)
     except ValueError as error:
-        raise TrainingDiverged(f"window {number} has no loss: {error}") from None
+        raise TrainingDiverged(f"window {number} cannot be computed: {error}") from None
     leaves = {name: _copy(value).requires_grad_() for name, value in state.params.items()}
     for name, leaf in leaves.items():
         leaf.grad = _copy(every["d" + name])
