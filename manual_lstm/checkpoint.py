@@ -29,8 +29,8 @@ _PARTS = ("params", "first", "second")
 def save_checkpoint(path: str | Path, schedule: Schedule, text: Text, state: TrainState) -> None:
     """Write a state, with the schedule and the text that it belongs to.
 
-    The file that was there, if it is whole, is kept as `previous_path(path)`. At every moment there is a whole
-    file under `path`: the old one or the new one.
+    The file that was there, if it is whole, is kept as `previous_path(path)`. A reader finds under
+    `path` the old file or the new one, never a part of either.
 
     Raises:
         ValueError: it cannot be written; what was there is still there.
