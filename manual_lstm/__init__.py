@@ -1,4 +1,4 @@
-"""An LSTM written by hand in NumPy: forward, backward, heads, loss and clipping.
+"""An LSTM written by hand in NumPy: forward, backward, heads, loss, clipping and training.
 
 | name | what it is | equations |
 |---|---|---|
@@ -13,6 +13,17 @@
 | `clip_grad_norm`, `clip_grad_value` | clipping | (28), (29) |
 | `CharModel` | stack, head and loss in one | (1) to (26) |
 | `Text`, `alphabet`, `read_text`, `window`, `one_hot` | texts as indices | |
+
+Training is in modules of its own:
+
+| module | what it has | equations |
+|---|---|---|
+| `manual_lstm.optim` | `Optimizer`, and each method as a step function | |
+| `manual_lstm.train` | `Schedule`, `start`, `train_window`, `train` | |
+| `manual_lstm.checkpoint`, `.history` | states and losses in files | |
+| `manual_lstm.predict` | `predict`: one by one, each fed back | |
+| `manual_lstm.monitor` | `gate_sizes`: gradients by gate and step, with a verdict | (9) to (17) |
+| `manual_lstm.plateau` | `levels`, `locate`, `explain`: what a loss can reach | (40) to (48) |
 
 The equations are in DERIVATION.md, beside this file.
 """

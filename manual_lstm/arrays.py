@@ -71,24 +71,29 @@ def check_array(
     """
     array = _as_array(name, value)
     names = axes.split(",")
-    shape = f"({axes.replace(',', ', ')}{',' if len(names) == 1 else ''})"
-    known = ", ".join(f"{axis} = {sizes[axis]}" for axis in names if axis in sizes)
-    expected = f"{shape} with {known}" if known else shape
-    if array.ndim != len(names):
-        hint = f" {_HINTS[name]}" if name in _HINTS and array.ndim == len(names) - 1 else ""
+    lengths = [sizes.get(axis, n) for axis, n in zip(names, array.shape, strict=False)]
+    if array.ndim != len(names) or array.shape != tuple(lengths) or array.size == 0:
         raise ValueError(
-            f"{name} has shape {array.shape} but must be {shape}: "
-            f"{_axes_in_words(len(names))}.{hint}"
-        )
-    if any(axis in sizes and n != sizes[axis] for axis, n in zip(names, array.shape, strict=True)):
-        raise ValueError(f"{name} has shape {array.shape} but must be {expected}.")
-    if array.size == 0:
-        raise ValueError(
-            f"{name} has shape {array.shape} but must be {shape} with at least one of each."
+            f"{name} has shape {array.shape} but must be {_expected(array, name, names, sizes)}"
         )
     _check_dtype(name, array, dtype)
     check_finite(name, array)
     return array
+
+
+def _expected(array: FloatArray, name: str, names: list[str], sizes: Mapping[str, int]) -> str:
+    """What the shape of an array that has another must be."""
+    shape = f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+    if array.ndim != len(names):
+        hint = f" {_HINTS[name]}" if name in _HINTS and array.ndim == len(names) - 1 else ""
+        return f"{shape}: {_axes_in_words(len(names))}.{hint}"
+    known = ", ".join(f"{axis} = {sizes[axis]}" for axis in names if axis in sizes)
+    wrong = any(
+        axis in sizes and n != sizes[axis] for axis, n in zip(names, array.shape, strict=True)
+    )
+    if wrong:
+        return f"{shape} with {known}."
+    return f"{shape} with at least one of each."
 
 
 def _axes_in_words(count: int) -> str:
@@ -136,8 +141,8 @@ def check_targets(targets: ArrayLike, num_classes: int, sizes: Mapping[str, int]
 def check_indices(name: str, indices: ArrayLike, num_classes: int) -> NDArray[Any]:
     """Whole numbers from 0 to num_classes - 1, of any shape; ValueError otherwise."""
     array = _as_indices(name, indices)
-    wrong = np.argwhere((array < 0) | (array >= num_classes))
-    if len(wrong):
+    if array.size and (array.min() < 0 or array.max() >= num_classes):
+        wrong = np.argwhere((array < 0) | (array >= num_classes))
         index = tuple(int(k) for k in wrong[0])
         raise ValueError(
             f"{name}{_place(index)} is {array[index]} but must be from 0 to {num_classes - 1}: "
@@ -148,7 +153,7 @@ def check_indices(name: str, indices: ArrayLike, num_classes: int) -> NDArray[An
 
 def _as_indices(name: str, value: ArrayLike) -> NDArray[Any]:
     array = _as_array(name, value)
-    if not np.issubdtype(array.dtype, np.integer):
+    if array.dtype.kind not in "iu":
         raise ValueError(
             f"{name} is {array.dtype} but must be whole numbers: class indices, not one-hot rows."
         )

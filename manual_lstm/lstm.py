@@ -6,7 +6,7 @@ i, f, g, o. A leading T + 1 holds the initial state at index 0, so that h[t] is 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,14 +49,12 @@ def layer_forward(
     """
     steps, batch, inputs = x.shape
     hidden = weight_hh.shape[1]
-    # sigmoid(z) = 1/2 + 1/2 tanh(z/2), so with z halved for i, f and o (exact in binary)
-    # one tanh serves all four gates.
-    half = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], x.dtype), hidden)  # (4H,)
-    rest = 1 - half
-    recurrent = np.ascontiguousarray((weight_hh * half[:, None]).T)  # (H, 4H)
+    # sigmoid(z) = 1 / (1 + exp(-z)), with the minus sign in the weights of i, f and o.
+    sign = np.repeat(np.array([-1, -1, 1, -1], x.dtype), hidden)  # (4H,)
+    recurrent = np.ascontiguousarray((weight_hh * sign[:, None]).T)  # (H, 4H)
     z = x.reshape(-1, inputs) @ weight_ih.T  # (T*B, 4H)
     z += bias
-    z *= half
+    z *= sign
     z = z.reshape(steps, batch, 4 * hidden)
 
     h = np.empty((steps + 1, batch, hidden), x.dtype)
@@ -64,36 +62,51 @@ def layer_forward(
     tanh_c = np.empty((steps, batch, hidden), x.dtype)
     h[0], c[0] = h0, c0
     product = np.empty((batch, 4 * hidden), x.dtype)
-    for t in range(steps):
-        a = z[t]  # (B, 4H)
-        a += np.matmul(h[t], recurrent, out=product)  # (1)
-        np.tanh(a, out=a)  # (2) to (5): g as it is,
-        a *= half  #          i, f and o from their tanh
-        a += rest
-        i, f, g, o = a.reshape(batch, 4, hidden).swapaxes(0, 1)  # each (B, H)
-        np.multiply(f, c[t], out=c[t + 1])  # (6)
-        c[t + 1] += i * g
-        np.tanh(c[t + 1], out=tanh_c[t])
-        np.multiply(o, tanh_c[t], out=h[t + 1])  # (7)
     gates = z.reshape(steps, batch, 4, hidden)
+    i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H), a view that fills with z
+    new = np.empty((batch, hidden), x.dtype)
+    # Iterating gives the same views as indexing by t does, at half the cost. exp may overflow:
+    # a gate that is shut for good is 1 / inf = 0.
+    views = zip(z, i, f, g, o, h[:-1], c[:-1], h[1:], c[1:], tanh_c, strict=True)
+    with np.errstate(over="ignore"):
+        for a, i_t, f_t, g_t, o_t, h_before, c_before, h_t, c_t, tanh_c_t in views:
+            np.matmul(h_before, recurrent, out=product)
+            a += product  # (1) (B, 4H), i, f and o negated
+            np.tanh(g_t, out=new)  # (4)
+            np.exp(a, out=a)  # (2), (3), (5); g's block comes after
+            a += 1
+            np.reciprocal(a, out=a)
+            g_t[...] = new
+            np.multiply(f_t, c_before, out=c_t)  # (6)
+            np.multiply(i_t, g_t, out=new)
+            c_t += new
+            np.tanh(c_t, out=tanh_c_t)
+            np.multiply(o_t, tanh_c_t, out=h_t)  # (7)
     return h[1:], LayerCache(weight_ih, weight_hh, x, gates, h, c, tanh_c)
 
 
-def layer_backward(
+class StepGradients(NamedTuple):
+    """What one layer's backward finds at every step; h and c have their initial states' first."""
+
+    dz: FloatArray  # (T, B, 4, H): i, f, g, o before their activation
+    dh: FloatArray  # (T + 1, B, H), all that h[t] receives; dh[0] is dh0
+    dc: FloatArray  # (T + 1, B, H)
+
+
+def layer_step_gradients(
     dy: FloatArray, dh_n: FloatArray, dc_n: FloatArray, cache: LayerCache
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Gradients of one layer: equations (9) to (18).
+) -> StepGradients:
+    """The part of one layer's backward that recurs: equations (9) to (16).
 
     Args:
         dy: (T, B, H), what the layer above or the loss sends to h at every step.
         dh_n, dc_n: (B, H), what comes to the last h and c from beyond the window.
 
     Returns:
-        dweight_ih (4H, I), dweight_hh (4H, H), dbias (4H,), dx (T, B, I), dh0 and dc0 (B, H).
+        The gradients of gates and states at every step.
     """
-    weight_ih, weight_hh, x, gates, h, c, tanh_c = cache
-    steps, batch, inputs = x.shape
-    hidden = weight_hh.shape[1]
+    _, weight_hh, _, gates, _, c, tanh_c = cache
+    steps, batch, _, hidden = gates.shape
     i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H)
 
     # What does not recur, for all steps at once: dz = dc * (i, f and g's factor), dh * (o's).
@@ -105,21 +118,46 @@ def layer_backward(
     dc_dh = o * (1 - tanh_c * tanh_c)  # (11)
 
     dz = np.empty_like(gates)  # (T, B, 4, H)
-    dh, dc = dh_n.copy(), dc_n.copy()  # (B, H)
-    for t in reversed(range(steps)):
-        dh += dy[t]  # (9)
-        dc += dh * dc_dh[t]  # (11)
-        np.multiply(dc[:, None], factor[t, :, :3], out=dz[t, :, :3])  # (12) to (15)
-        np.multiply(dh, factor[t, :, 3], out=dz[t, :, 3])  # (10), (15)
-        np.matmul(dz[t].reshape(batch, 4 * hidden), weight_hh, out=dh)  # (16b)
-        dc *= f[t]  # (16a)
+    dh, dc = np.empty_like(c), np.empty_like(c)  # (T + 1, B, H)
+    dh[steps], dc[steps] = dh_n, dc_n
+    flat = dz.reshape(steps, batch, 4 * hidden)
+    kept = np.empty((batch, hidden), c.dtype)
+    from_t = slice(None, None, -1)  # t = T-1 down to 0; dh_t, dc_t hold what t + 1 and beyond send
+    for dy_t, dh_t, dc_t, dc_dh_t, f_t, factor_t, dz_t, flat_t, dh_before, dc_before in zip(
+        *(each[from_t] for each in (dy, dh[1:], dc[1:], dc_dh, f, factor, dz, flat)),
+        dh[-2::-1],
+        dc[-2::-1],
+        strict=True,
+    ):
+        dh_t += dy_t  # (9)
+        np.multiply(dh_t, dc_dh_t, out=kept)
+        dc_t += kept  # (11)
+        np.multiply(dc_t[:, None], factor_t[:, :3], out=dz_t[:, :3])  # (12) to (15)
+        np.multiply(dh_t, factor_t[:, 3], out=dz_t[:, 3])  # (10), (15)
+        np.matmul(flat_t, weight_hh, out=dh_before)  # (16b)
+        np.multiply(dc_t, f_t, out=dc_before)  # (16a)
+    return StepGradients(dz, dh, dc)
 
-    flat = dz.reshape(-1, 4 * hidden)  # (T*B, 4H)
-    dx = (flat @ weight_ih).reshape(steps, batch, inputs)  # (17)
-    dweight_ih = flat.T @ x.reshape(-1, inputs)  # (18a)
-    dweight_hh = flat.T @ h[:-1].reshape(-1, hidden)  # (18b)
+
+def layer_backward(
+    dy: FloatArray, dh_n: FloatArray, dc_n: FloatArray, cache: LayerCache
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Gradients of one layer: equations (9) to (18).
+
+    Args:
+        dy, dh_n, dc_n: as for `layer_step_gradients`.
+
+    Returns:
+        dweight_ih (4H, I), dweight_hh (4H, H), dbias (4H,), dx (T, B, I), dh0 and dc0 (B, H).
+    """
+    dz, dh, dc = layer_step_gradients(dy, dh_n, dc_n, cache)
+    x, h = cache.x, cache.h
+    flat = dz.reshape(-1, len(cache.weight_hh))  # (T*B, 4H)
+    dx = (flat @ cache.weight_ih).reshape(x.shape)  # (17)
+    dweight_ih = flat.T @ x.reshape(-1, x.shape[-1])  # (18a)
+    dweight_hh = flat.T @ h[:-1].reshape(-1, h.shape[-1])  # (18b)
     dbias = flat.sum(axis=0)  # (18c)
-    return dweight_ih, dweight_hh, dbias, dx, dh, dc
+    return dweight_ih, dweight_hh, dbias, dx, dh[0], dc[0]
 
 
 def lstm_forward(
@@ -140,6 +178,26 @@ def lstm_forward(
         ValueError: an array of the wrong rank, size or dtype, empty, or not finite.
     """
     inputs, hidden, layers, dtype = lstm_sizes(params)
+    y, caches = stack_forward(params, x, h0, c0, (inputs, hidden, layers, dtype))
+    return (y.copy(), *last_states(caches)), caches
+
+
+def stack_forward(
+    params: Params,
+    x: ArrayLike,
+    h0: ArrayLike | None,
+    c0: ArrayLike | None,
+    sizes: tuple[int, int, int, np.dtype[Any]],
+) -> tuple[FloatArray, list[LayerCache]]:
+    """`lstm_forward`, for weights that `lstm_sizes` has checked.
+
+    Args:
+        sizes: what it returned.
+
+    Returns:
+        y (T, B, H), which is the top layer's own, and the cache.
+    """
+    inputs, hidden, layers, dtype = sizes
     x = check_array("x", x, "T,B,I", {"I": inputs}, dtype)
     batch = x.shape[1]
     h0 = _state("h0", h0, layers, batch, hidden, dtype)
@@ -157,9 +215,14 @@ def lstm_forward(
             c0[k],
         )
         caches.append(cache)
+    return y, caches
+
+
+def last_states(caches: list[LayerCache]) -> tuple[FloatArray, FloatArray]:
+    """h_n and c_n (L, B, H), copied out of the caches."""
     h_n = np.stack([cache.h[-1] for cache in caches])
     c_n = np.stack([cache.c[-1] for cache in caches])
-    return (y.copy(), h_n, c_n), caches
+    return h_n, c_n
 
 
 def lstm_backward(
@@ -232,7 +295,7 @@ def _state(
     layers: int,
     batch: int,
     hidden: int,
-    dtype: np.dtype[np.floating],
+    dtype: np.dtype[Any],
 ) -> FloatArray:
     if value is None:
         return np.zeros((layers, batch, hidden), dtype)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from manual_lstm.arrays import FloatArray, Gradients, Params, check_array, check_count
 from manual_lstm.head import (
+    LinearCache,
     bounded_backward,
     bounded_forward,
     cross_entropy,
@@ -16,7 +17,7 @@ from manual_lstm.head import (
     linear_backward,
     linear_forward,
 )
-from manual_lstm.lstm import lstm_backward, lstm_forward
+from manual_lstm.lstm import LayerCache, last_states, lstm_backward, stack_forward
 from manual_lstm.params import glorot_limit, init_params, lstm_sizes
 
 Head = Literal["bounded", "linear"]
@@ -107,12 +108,8 @@ class CharModel:
             ValueError: an array of the wrong rank, size or dtype, empty, not finite, or targets
                 out of range.
         """
-        self._check_head(params)
-        (y, h_n, c_n), cache = lstm_forward(params, x, h0, c0)
-        if self.head == "linear":
-            logits, head_cache = linear_forward(params, y)
-        else:
-            logits, head_cache = bounded_forward(y), None
+        logits, cache, head_cache = self.forward(params, x, h0, c0)
+        h_n, c_n = last_states(cache)
         loss, loss_cache = cross_entropy(logits, targets)
 
         def pullback(
@@ -126,6 +123,37 @@ class CharModel:
 
         return (loss, h_n, c_n), pullback
 
+    def logits(
+        self,
+        params: Params,
+        x: ArrayLike,
+        h0: ArrayLike | None = None,
+        c0: ArrayLike | None = None,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """What the head gives at every step, and the last states.
+
+        Args:
+            params, x, h0, c0: as for `vjp`.
+
+        Returns:
+            logits (T, B, V), h_n and c_n (L, B, H).
+
+        Raises:
+            ValueError: as `vjp`.
+        """
+        logits, cache, _ = self.forward(params, x, h0, c0)
+        return logits, *last_states(cache)
+
+    def forward(
+        self, params: Params, x: ArrayLike, h0: ArrayLike | None, c0: ArrayLike | None
+    ) -> tuple[FloatArray, list[LayerCache], LinearCache | None]:
+        """logits (T, B, V), and the caches of the layers and of a linear head; see `vjp`."""
+        y, cache = stack_forward(params, x, h0, c0, self._check_params(params))
+        if self.head == "bounded":
+            return bounded_forward(y), cache, None
+        logits, head_cache = linear_forward(params, y)
+        return logits, cache, head_cache
+
     def loss_and_grads(
         self,
         params: Params,
@@ -138,7 +166,7 @@ class CharModel:
         (loss, _, _), pullback = self.vjp(params, x, targets, h0, c0)
         return loss, pullback(1.0, None, None)
 
-    def _check_head(self, params: Params) -> None:
+    def _check_params(self, params: Params) -> tuple[int, int, int, np.dtype[Any]]:
         inputs, hidden, layers, dtype = lstm_sizes(params)
         found = (inputs, hidden, layers)
         expected = (self.num_classes, self.hidden_size, self.num_layers)
@@ -150,3 +178,4 @@ class CharModel:
             if name not in params:
                 raise ValueError(f"params has no {name}, which the linear head needs.")
             check_array(name, params[name], axes, sizes, dtype)
+        return inputs, hidden, layers, dtype

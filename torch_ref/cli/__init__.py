@@ -15,6 +15,9 @@ from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 from torch_ref.cli.init_client import init_client
 from torch_ref.cli.mistakes import mistakes
+from torch_ref.cli.plateau import plateau
+from torch_ref.cli.predict import predict
+from torch_ref.cli.train import train
 
 INTERRUPTED = 130
 
@@ -28,6 +31,9 @@ app.command()(check)
 app.command()(case)
 app.command()(mistakes)
 app.command("init-client")(init_client)
+app.command()(train)
+app.command()(predict)
+app.command()(plateau)
 
 # UsageError of the click that typer carries within itself, or of the one beside it.
 _UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
