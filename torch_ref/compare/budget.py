@@ -156,6 +156,8 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
         scales: dict[tuple[int, int], Array] = {}
 
         def rnd(a: Array) -> Array:
+            if a.ndim < 3:  # a bias, a loss: one row
+                return rnd(a.reshape(replicas, 1, -1)).reshape(a.shape)
             rows, width = a.shape[-2:]
             if (rows, width) not in scales:
                 if width not in columns:
