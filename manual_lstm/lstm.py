@@ -6,7 +6,7 @@ i, f, g, o. A leading T + 1 holds the initial state at index 0, so that h[t] is 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,51 +62,53 @@ def layer_forward(
     tanh_c = np.empty((steps, batch, hidden), x.dtype)
     h[0], c[0] = h0, c0
     product = np.empty((batch, 4 * hidden), x.dtype)
-    gates = z.reshape(steps, batch, 4, hidden)
-    i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H), a view that fills with z
-    new = np.empty((batch, hidden), x.dtype)
-    # Iterating gives the same views as indexing by t does, at half the cost. exp may overflow:
-    # a gate that is shut for good is 1 / inf = 0.
-    views = zip(z, i, f, g, o, h[:-1], c[:-1], h[1:], c[1:], tanh_c, strict=True)
-    with np.errstate(over="ignore"):
-        for a, i_t, f_t, g_t, o_t, h_before, c_before, h_t, c_t, tanh_c_t in views:
-            np.matmul(h_before, recurrent, out=product)
-            a += product  # (1) (B, 4H), i, f and o negated
-            np.tanh(g_t, out=new)  # (4)
-            np.exp(a, out=a)  # (2), (3), (5); g's block comes after
+    candidate = np.empty((batch, hidden), x.dtype)
+    with np.errstate(over="ignore"):  # a gate that is shut for good is 1 / (1 + inf) = 0
+        for t in range(steps):
+            a = z[t]  # (B, 4H)
+            a += np.matmul(h[t], recurrent, out=product)  # (1), i, f and o negated
+            i, f, g, o = a.reshape(batch, 4, hidden).swapaxes(0, 1)  # each (B, H)
+            np.tanh(g, out=candidate)  # (4)
+            np.exp(a, out=a)  # (2), (3), (5), and g's block to no purpose
             a += 1
             np.reciprocal(a, out=a)
-            g_t[...] = new
-            np.multiply(f_t, c_before, out=c_t)  # (6)
-            np.multiply(i_t, g_t, out=new)
-            c_t += new
-            np.tanh(c_t, out=tanh_c_t)
-            np.multiply(o_t, tanh_c_t, out=h_t)  # (7)
+            g[...] = candidate
+            np.multiply(f, c[t], out=c[t + 1])  # (6)
+            c[t + 1] += i * g
+            np.tanh(c[t + 1], out=tanh_c[t])
+            np.multiply(o, tanh_c[t], out=h[t + 1])  # (7)
+    gates = z.reshape(steps, batch, 4, hidden)
     return h[1:], LayerCache(weight_ih, weight_hh, x, gates, h, c, tanh_c)
 
 
 class StepGradients(NamedTuple):
-    """What one layer's backward finds at every step; h and c have their initial states' first."""
+    """What one layer's backward finds at every step, for whoever wants to look at it."""
 
     dz: FloatArray  # (T, B, 4, H): i, f, g, o before their activation
-    dh: FloatArray  # (T + 1, B, H), all that h[t] receives; dh[0] is dh0
-    dc: FloatArray  # (T + 1, B, H)
+    dh: FloatArray  # (T, B, H), all that h receives
+    dc: FloatArray  # (T, B, H), all that c receives
 
 
-def layer_step_gradients(
-    dy: FloatArray, dh_n: FloatArray, dc_n: FloatArray, cache: LayerCache
-) -> StepGradients:
-    """The part of one layer's backward that recurs: equations (9) to (16).
+def layer_backward(
+    dy: FloatArray,
+    dh_n: FloatArray,
+    dc_n: FloatArray,
+    cache: LayerCache,
+    seen: StepGradients | None = None,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Gradients of one layer: equations (9) to (18).
 
     Args:
         dy: (T, B, H), what the layer above or the loss sends to h at every step.
         dh_n, dc_n: (B, H), what comes to the last h and c from beyond the window.
+        seen: arrays to be filled with the gradients at every step.
 
     Returns:
-        The gradients of gates and states at every step.
+        dweight_ih (4H, I), dweight_hh (4H, H), dbias (4H,), dx (T, B, I), dh0 and dc0 (B, H).
     """
-    _, weight_hh, _, gates, _, c, tanh_c = cache
-    steps, batch, _, hidden = gates.shape
+    weight_ih, weight_hh, x, gates, h, c, tanh_c = cache
+    steps, batch, inputs = x.shape
+    hidden = weight_hh.shape[1]
     i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H)
 
     # What does not recur, for all steps at once: dz = dc * (i, f and g's factor), dh * (o's).
@@ -118,46 +120,25 @@ def layer_step_gradients(
     dc_dh = o * (1 - tanh_c * tanh_c)  # (11)
 
     dz = np.empty_like(gates)  # (T, B, 4, H)
-    dh, dc = np.empty_like(c), np.empty_like(c)  # (T + 1, B, H)
-    dh[steps], dc[steps] = dh_n, dc_n
-    flat = dz.reshape(steps, batch, 4 * hidden)
-    kept = np.empty((batch, hidden), c.dtype)
-    from_t = slice(None, None, -1)  # t = T-1 down to 0; dh_t, dc_t hold what t + 1 and beyond send
-    for dy_t, dh_t, dc_t, dc_dh_t, f_t, factor_t, dz_t, flat_t, dh_before, dc_before in zip(
-        *(each[from_t] for each in (dy, dh[1:], dc[1:], dc_dh, f, factor, dz, flat)),
-        dh[-2::-1],
-        dc[-2::-1],
-        strict=True,
-    ):
-        dh_t += dy_t  # (9)
-        np.multiply(dh_t, dc_dh_t, out=kept)
-        dc_t += kept  # (11)
-        np.multiply(dc_t[:, None], factor_t[:, :3], out=dz_t[:, :3])  # (12) to (15)
-        np.multiply(dh_t, factor_t[:, 3], out=dz_t[:, 3])  # (10), (15)
-        np.matmul(flat_t, weight_hh, out=dh_before)  # (16b)
-        np.multiply(dc_t, f_t, out=dc_before)  # (16a)
-    return StepGradients(dz, dh, dc)
+    dh, dc = dh_n.copy(), dc_n.copy()  # (B, H)
+    for t in reversed(range(steps)):
+        dh += dy[t]  # (9)
+        dc += dh * dc_dh[t]  # (11)
+        np.multiply(dc[:, None], factor[t, :, :3], out=dz[t, :, :3])  # (12) to (15)
+        np.multiply(dh, factor[t, :, 3], out=dz[t, :, 3])  # (10), (15)
+        if seen is not None:
+            seen.dh[t], seen.dc[t] = dh, dc
+        np.matmul(dz[t].reshape(batch, 4 * hidden), weight_hh, out=dh)  # (16b)
+        dc *= f[t]  # (16a)
 
-
-def layer_backward(
-    dy: FloatArray, dh_n: FloatArray, dc_n: FloatArray, cache: LayerCache
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Gradients of one layer: equations (9) to (18).
-
-    Args:
-        dy, dh_n, dc_n: as for `layer_step_gradients`.
-
-    Returns:
-        dweight_ih (4H, I), dweight_hh (4H, H), dbias (4H,), dx (T, B, I), dh0 and dc0 (B, H).
-    """
-    dz, dh, dc = layer_step_gradients(dy, dh_n, dc_n, cache)
-    x, h = cache.x, cache.h
-    flat = dz.reshape(-1, len(cache.weight_hh))  # (T*B, 4H)
-    dx = (flat @ cache.weight_ih).reshape(x.shape)  # (17)
-    dweight_ih = flat.T @ x.reshape(-1, x.shape[-1])  # (18a)
-    dweight_hh = flat.T @ h[:-1].reshape(-1, h.shape[-1])  # (18b)
+    if seen is not None:
+        seen.dz[...] = dz
+    flat = dz.reshape(-1, 4 * hidden)  # (T*B, 4H)
+    dx = (flat @ weight_ih).reshape(steps, batch, inputs)  # (17)
+    dweight_ih = flat.T @ x.reshape(-1, inputs)  # (18a)
+    dweight_hh = flat.T @ h[:-1].reshape(-1, hidden)  # (18b)
     dbias = flat.sum(axis=0)  # (18c)
-    return dweight_ih, dweight_hh, dbias, dx, dh[0], dc[0]
+    return dweight_ih, dweight_hh, dbias, dx, dh, dc
 
 
 def lstm_forward(
@@ -178,26 +159,6 @@ def lstm_forward(
         ValueError: an array of the wrong rank, size or dtype, empty, or not finite.
     """
     inputs, hidden, layers, dtype = lstm_sizes(params)
-    y, caches = stack_forward(params, x, h0, c0, (inputs, hidden, layers, dtype))
-    return (y.copy(), *last_states(caches)), caches
-
-
-def stack_forward(
-    params: Params,
-    x: ArrayLike,
-    h0: ArrayLike | None,
-    c0: ArrayLike | None,
-    sizes: tuple[int, int, int, np.dtype[Any]],
-) -> tuple[FloatArray, list[LayerCache]]:
-    """`lstm_forward`, for weights that `lstm_sizes` has checked.
-
-    Args:
-        sizes: what it returned.
-
-    Returns:
-        y (T, B, H), which is the top layer's own, and the cache.
-    """
-    inputs, hidden, layers, dtype = sizes
     x = check_array("x", x, "T,B,I", {"I": inputs}, dtype)
     batch = x.shape[1]
     h0 = _state("h0", h0, layers, batch, hidden, dtype)
@@ -207,22 +168,17 @@ def stack_forward(
     y = x
     for k in range(layers):  # (8)
         y, cache = layer_forward(
-            np.asarray(params[f"weight_ih_l{k}"]),
-            np.asarray(params[f"weight_hh_l{k}"]),
-            np.asarray(params[f"bias_l{k}"]),
+            params[f"weight_ih_l{k}"],
+            params[f"weight_hh_l{k}"],
+            params[f"bias_l{k}"],
             y,
             h0[k],
             c0[k],
         )
         caches.append(cache)
-    return y, caches
-
-
-def last_states(caches: list[LayerCache]) -> tuple[FloatArray, FloatArray]:
-    """h_n and c_n (L, B, H), copied out of the caches."""
     h_n = np.stack([cache.h[-1] for cache in caches])
     c_n = np.stack([cache.c[-1] for cache in caches])
-    return h_n, c_n
+    return (y.copy(), h_n, c_n), caches
 
 
 def lstm_backward(
@@ -295,7 +251,7 @@ def _state(
     layers: int,
     batch: int,
     hidden: int,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[np.floating],
 ) -> FloatArray:
     if value is None:
         return np.zeros((layers, batch, hidden), dtype)

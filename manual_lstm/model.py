@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,7 +17,7 @@ from manual_lstm.head import (
     linear_backward,
     linear_forward,
 )
-from manual_lstm.lstm import LayerCache, last_states, lstm_backward, stack_forward
+from manual_lstm.lstm import LayerCache, lstm_backward, lstm_forward
 from manual_lstm.params import glorot_limit, init_params, lstm_sizes
 
 Head = Literal["bounded", "linear"]
@@ -108,8 +108,7 @@ class CharModel:
             ValueError: an array of the wrong rank, size or dtype, empty, not finite, or targets
                 out of range.
         """
-        logits, cache, head_cache = self.forward(params, x, h0, c0)
-        h_n, c_n = last_states(cache)
+        (logits, h_n, c_n), (cache, head_cache) = self.forward(params, x, h0, c0)
         loss, loss_cache = cross_entropy(logits, targets)
 
         def pullback(
@@ -141,18 +140,20 @@ class CharModel:
         Raises:
             ValueError: as `vjp`.
         """
-        logits, cache, _ = self.forward(params, x, h0, c0)
-        return logits, *last_states(cache)
+        return self.forward(params, x, h0, c0)[0]
 
     def forward(
         self, params: Params, x: ArrayLike, h0: ArrayLike | None, c0: ArrayLike | None
-    ) -> tuple[FloatArray, list[LayerCache], LinearCache | None]:
-        """logits (T, B, V), and the caches of the layers and of a linear head; see `vjp`."""
-        y, cache = stack_forward(params, x, h0, c0, self._check_params(params))
+    ) -> tuple[
+        tuple[FloatArray, FloatArray, FloatArray], tuple[list[LayerCache], LinearCache | None]
+    ]:
+        """What `logits` returns, and the caches of the layers and of a linear head; see `vjp`."""
+        self._check_head(params)
+        (y, h_n, c_n), cache = lstm_forward(params, x, h0, c0)
         if self.head == "bounded":
-            return bounded_forward(y), cache, None
+            return (bounded_forward(y), h_n, c_n), (cache, None)
         logits, head_cache = linear_forward(params, y)
-        return logits, cache, head_cache
+        return (logits, h_n, c_n), (cache, head_cache)
 
     def loss_and_grads(
         self,
@@ -166,7 +167,7 @@ class CharModel:
         (loss, _, _), pullback = self.vjp(params, x, targets, h0, c0)
         return loss, pullback(1.0, None, None)
 
-    def _check_params(self, params: Params) -> tuple[int, int, int, np.dtype[Any]]:
+    def _check_head(self, params: Params) -> None:
         inputs, hidden, layers, dtype = lstm_sizes(params)
         found = (inputs, hidden, layers)
         expected = (self.num_classes, self.hidden_size, self.num_layers)
@@ -178,4 +179,3 @@ class CharModel:
             if name not in params:
                 raise ValueError(f"params has no {name}, which the linear head needs.")
             check_array(name, params[name], axes, sizes, dtype)
-        return inputs, hidden, layers, dtype

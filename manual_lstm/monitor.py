@@ -13,7 +13,7 @@ from manual_lstm.head import (
     cross_entropy_backward,
     linear_backward,
 )
-from manual_lstm.lstm import LayerCache, StepGradients, layer_step_gradients
+from manual_lstm.lstm import LayerCache, StepGradients, layer_backward
 from manual_lstm.params import GATES
 from manual_lstm.tasks import Text, one_hot
 from manual_lstm.train import Schedule, TrainState, next_window
@@ -58,7 +58,7 @@ def gate_sizes(schedule: Schedule, text: Text, state: TrainState) -> GateSizes:
     model = schedule.model
     indices, targets, _, _ = next_window(schedule, text, state)
     x = one_hot(indices, model.num_classes, state.h.dtype)
-    logits, caches, head_cache = model.forward(state.params, x, state.h, state.c)
+    (logits, _, _), (caches, head_cache) = model.forward(state.params, x, state.h, state.c)
     dlogits = cross_entropy_backward(1.0, cross_entropy(logits, targets)[1])
     if head_cache is None:
         dy = bounded_backward(dlogits)
@@ -79,7 +79,7 @@ def gate_sizes(schedule: Schedule, text: Text, state: TrainState) -> GateSizes:
 
 
 def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepGradients]:
-    """`layer_step_gradients` of every layer, nothing coming from beyond the window.
+    """What `layer_backward` sees in every layer, nothing coming from beyond the window.
 
     Args:
         dy: (T, B, H), the upstream gradient of the top layer's output.
@@ -88,17 +88,16 @@ def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepG
     found: list[StepGradients] = []
     for cache in reversed(caches):  # (8)
         zero = np.zeros_like(cache.h[0])
-        found.insert(0, layer_step_gradients(dy, zero, zero, cache))
-        steps, batch, _ = cache.x.shape
-        dz = found[0].dz.reshape(steps, batch, -1)
-        dy = dz @ cache.weight_ih  # (17)
+        seen = StepGradients(*(np.empty_like(a) for a in (cache.gates, cache.tanh_c, cache.tanh_c)))
+        dy = layer_backward(dy, zero, zero, cache, seen)[3]
+        found.insert(0, seen)
     return found
 
 
 def after_activation(found: StepGradients, cache: LayerCache) -> FloatArray:
     """The gradients of i, f, g, o after their activation, (4, T, B, H): (10), (12) to (14)."""
     i, _, g, _ = cache.gates.transpose(2, 0, 1, 3)
-    dh, dc = found.dh[1:], found.dc[1:]
+    dh, dc = found.dh, found.dc
     return np.stack([dc * g, dc * cache.c[:-1], dc * i, dh * cache.tanh_c])
 
 
@@ -170,6 +169,6 @@ def _saturated(cache: LayerCache) -> FloatArray:
 
 def _reach(found: StepGradients) -> FloatArray:
     """(T,), the size of h's and c's gradient together, in units of the last step's."""
-    both = np.stack([found.dh[1:], found.dc[1:]]).astype(np.float64)  # (2, T, B, H)
+    both = np.stack([found.dh, found.dc]).astype(np.float64)  # (2, T, B, H)
     sizes = np.sqrt(np.square(both).sum(axis=(0, 2, 3)))
     return np.asarray(sizes / sizes[-1] if sizes[-1] > 0 else np.ones_like(sizes))

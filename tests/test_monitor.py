@@ -98,7 +98,7 @@ def test_a_size_that_is_not_the_norm_over_batch_and_units():
     model = schedule.model
     indices, targets, _, _ = next_window(schedule, alphabet(3), state)
     x = one_hot(indices, 3)
-    logits, caches, head = model.forward(state.params, x, state.h, state.c)
+    (logits, _, _), (caches, head) = model.forward(state.params, x, state.h, state.c)
     dlogits = cross_entropy_backward(1.0, cross_entropy(logits, targets)[1])
     layers = stack_step_gradients(linear_backward(dlogits, head)[0], caches)
     dz = layers[1].dz[4, :, 2].astype(float).ravel()
