@@ -23,10 +23,11 @@ def float_dtype(value: DTypeLike, name: str = "dtype") -> np.dtype[Any]:
     try:
         dtype = np.dtype(value)
     except TypeError:
-        dtype = None
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        dtype = np.dtype(object)
+    # NumPy takes None for float64.
+    if value is None or dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise ValueError(f"{name} is {value!r} but must be float32 or float64.")
-    return np.dtype(dtype)
+    return dtype
 
 
 def check_count(name: str, value: object) -> int:

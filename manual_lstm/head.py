@@ -26,7 +26,7 @@ def linear_forward(params: Params, h: FloatArray) -> tuple[FloatArray, LinearCac
     Returns:
         logits (T, B, V), and the cache for `linear_backward`.
     """
-    weight, bias = params["weight_out"], params["bias_out"]
+    weight, bias = np.asarray(params["weight_out"]), np.asarray(params["bias_out"])
     flat = h.reshape(-1, h.shape[-1])  # (T*B, H)
     logits = flat @ weight.T + bias  # (19) (T*B, V)
     return logits.reshape(*h.shape[:-1], -1), (weight, h)

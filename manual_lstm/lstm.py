@@ -49,14 +49,12 @@ def layer_forward(
     """
     steps, batch, inputs = x.shape
     hidden = weight_hh.shape[1]
-    # sigmoid(z) = 1/2 + 1/2 tanh(z/2), so with z halved for i, f and o (exact in binary)
-    # one tanh serves all four gates.
-    half = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], x.dtype), hidden)  # (4H,)
-    rest = 1 - half
-    recurrent = np.ascontiguousarray((weight_hh * half[:, None]).T)  # (H, 4H)
+    # sigmoid(z) = 1 / (1 + exp(-z)), with the minus sign in the weights of i, f and o.
+    sign = np.repeat(np.array([-1, -1, 1, -1], x.dtype), hidden)  # (4H,)
+    recurrent = np.ascontiguousarray((weight_hh * sign[:, None]).T)  # (H, 4H)
     z = x.reshape(-1, inputs) @ weight_ih.T  # (T*B, 4H)
     z += bias
-    z *= half
+    z *= sign
     z = z.reshape(steps, batch, 4 * hidden)
 
     h = np.empty((steps + 1, batch, hidden), x.dtype)
@@ -64,17 +62,21 @@ def layer_forward(
     tanh_c = np.empty((steps, batch, hidden), x.dtype)
     h[0], c[0] = h0, c0
     product = np.empty((batch, 4 * hidden), x.dtype)
-    for t in range(steps):
-        a = z[t]  # (B, 4H)
-        a += np.matmul(h[t], recurrent, out=product)  # (1)
-        np.tanh(a, out=a)  # (2) to (5): g as it is,
-        a *= half  #          i, f and o from their tanh
-        a += rest
-        i, f, g, o = a.reshape(batch, 4, hidden).swapaxes(0, 1)  # each (B, H)
-        np.multiply(f, c[t], out=c[t + 1])  # (6)
-        c[t + 1] += i * g
-        np.tanh(c[t + 1], out=tanh_c[t])
-        np.multiply(o, tanh_c[t], out=h[t + 1])  # (7)
+    candidate = np.empty((batch, hidden), x.dtype)
+    with np.errstate(over="ignore"):  # a gate that is shut for good is 1 / (1 + inf) = 0
+        for t in range(steps):
+            a = z[t]  # (B, 4H)
+            a += np.matmul(h[t], recurrent, out=product)  # (1), i, f and o negated
+            i, f, g, o = a.reshape(batch, 4, hidden).swapaxes(0, 1)  # each (B, H)
+            np.tanh(g, out=candidate)  # (4)
+            np.exp(a, out=a)  # (2), (3), (5), and g's block to no purpose
+            a += 1
+            np.reciprocal(a, out=a)
+            g[...] = candidate
+            np.multiply(f, c[t], out=c[t + 1])  # (6)
+            c[t + 1] += i * g
+            np.tanh(c[t + 1], out=tanh_c[t])
+            np.multiply(o, tanh_c[t], out=h[t + 1])  # (7)
     gates = z.reshape(steps, batch, 4, hidden)
     return h[1:], LayerCache(weight_ih, weight_hh, x, gates, h, c, tanh_c)
 

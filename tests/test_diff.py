@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from agreement import assert_same_bits
 from hypothesis import assume, given
 from planted import MISTAKES, ON_THE_BOUNDED_HEAD, plant
 
@@ -44,6 +45,19 @@ def test_a_planted_line_that_changes_nothing(monkeypatch):
             plant(monkeypatch, layer_backward, old, "")
     plant(monkeypatch, layer_backward, "dc *= f[t]", "dc *= f[t]")
     assert diff_gradients(case_of("float64")).verdict == "agree"
+
+
+def test_a_case_that_leaves_a_path_unused():
+    """States and upstream gradients of character_case are nowhere zero, in either precision."""
+    wide, narrow = case_of("float64"), case_of("float32")
+    for name in ("h0", "c0", "dh_n", "dc_n"):
+        value = getattr(wide, name)
+        assert value.all()
+        assert len(np.unique(value)) == value.size
+    assert_same_bits(narrow.params, wide.astype(np.float32).params)
+    for name in ("x", "h0", "c0", "dh_n", "dc_n", "targets"):
+        expected = getattr(wide.astype(np.float32), name)
+        np.testing.assert_array_equal(getattr(narrow, name), expected, strict=True)
 
 
 @given(case=cases())

@@ -12,8 +12,16 @@ import pytest
 from manual_lstm import init_params
 from torch_ref import Case, autograd_vjp, error_budget, run_case
 from torch_ref.harness.layout import Layout
+from torch_ref.harness.layout_names import layouts_with_shapes
 from torch_ref.harness.layout_search import find_layout
-from torch_ref.harness.presets import BASIC_LSTM_CELL, BIAS_NEURON, COLUMNS, COURSE, PRESETS
+from torch_ref.harness.presets import (
+    BASIC_LSTM_CELL,
+    BIAS_NEURON,
+    COLUMNS,
+    COURSE,
+    FLAX,
+    PRESETS,
+)
 
 ORDERS = ["".join(order) for order in permutations("ifgo")]
 
@@ -221,6 +229,46 @@ def test_an_ambiguity_that_is_kept_quiet_is_noticed():
     assert find(course("ifog"), drawn_case(3), COURSE).fits == (COURSE,)
 
 
+def test_two_orders_that_give_equal_outputs_are_both_reported():
+    """Where i and o have the same weights their places cannot be told apart on this case."""
+    case = drawn_case().case
+    params = {name: value.copy() for name, value in case.params.items()}
+    for value in params.values():
+        value.reshape(4, 4, -1)[3] = value.reshape(4, 4, -1)[0]
+    case = replace(case, params=params)
+    truth, allowed = run_case(case, autograd_vjp), error_budget(case, sides=2).allowed
+    finding = find(course("ifog"), Solved(case, truth, allowed), COURSE)
+    assert set(finding.fits) == {COURSE, replace(COURSE, gate_order="ofig")}
+    assert finding.layout == COURSE
+    assert "1 other arrangement explains this case as well" in finding.sentence
+
+
+def test_two_biases_are_one_finding():
+    """Which of two biases is the first makes no difference, so it is no ambiguity."""
+
+    def forward(params, x, h0, c0):
+        own = {"Wx": params["W"].T, "Wh": params["U"].T, "b": params["b1"] + params["b2"]}
+        return native.course(own, x, h0, c0, order="ifgo")[0]
+
+    shapes = {"b1": (16,), "b2": (16,), "U": (16, 4), "W": (16, 4)}
+    base = Layout(sequence="BTI", states="BH")
+    finding = find(forward, drawn_case(4), base, shapes=shapes)
+    assert len(finding.fits) == 1
+    assert finding.layout.weight_ih == "W"
+    assert finding.layout.bias == "pair"
+
+
+def test_gates_that_are_not_known_by_their_names_are_noticed():
+    """Three known names leave the fourth to the candidate; otherwise the alphabet decides."""
+    usual = {f"{kind}_{gate}": (4, n) for kind, n in (("W", 3), ("U", 4)) for gate in ("o", "f")}
+    usual |= {f"{kind}_{gate}": (4, n) for kind, n in (("W", 3), ("U", 4)) for gate in ("a", "i")}
+    found = list(layouts_with_shapes(usual, 3, 4, 1, Layout()))
+    assert {layout.gate_names for layout in found} == {("i", "f", "a", "o")}
+    odd = {name.replace("_f", "_k"): shape for name, shape in usual.items()}
+    found = list(layouts_with_shapes(odd, 3, 4, 1, Layout()))
+    assert {layout.gate_names for layout in found} == {("a", "i", "k", "o")}
+
+
 def test_an_exception_about_values_does_not_end_an_arrangement():
     """Only what concerns shapes or names rules out the other orders of the gates."""
     calls = []
@@ -301,6 +349,24 @@ def test_a_joined_cell_is_found_from_the_default():
         "correct, if its gates are in the order i, g, f, o and W and U are joined as [x, h] "
         "and its matrices are transposed"
     )
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_transposition_that_only_the_values_show_is_noticed(transposed):
+    """With a matrix for each gate and H = I every matrix is square."""
+
+    def forward(params, x, h0, c0):
+        own = {}
+        for name, prefix in (("Wx", "i"), ("Wh", "h")):
+            kernels = [params[f"{prefix}{gate}/kernel"] for gate in "ifog"]
+            own[name] = np.hstack(kernels if transposed else [kernel.T for kernel in kernels])
+        own["b"] = np.hstack([params[f"h{gate}/bias"] for gate in "ifog"])
+        return native.course(own, x, h0, c0)[0]
+
+    finding = find(forward, drawn_case(4), replace(FLAX, transposed=not transposed))
+    assert finding.fits == (replace(FLAX, transposed=transposed),)
+    not_ = "" if transposed else "not "
+    assert finding.sentence == f"correct, if its matrices are {not_}transposed"
 
 
 def test_an_output_of_another_name_is_refused():

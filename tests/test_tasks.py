@@ -4,7 +4,7 @@ import string
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from manual_lstm import Text, alphabet, one_hot, read_text, window
@@ -20,6 +20,7 @@ def test_an_alphabet_in_another_order():
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2))
+@example(text="a\r\nb\rc\n")
 def test_a_text_that_comes_back_changed(text, tmp_path_factory):
     """The indices spell the file, line ends and all, and the symbols are sorted."""
     path = tmp_path_factory.mktemp("text") / "text.txt"

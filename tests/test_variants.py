@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from manual_lstm import init_params
@@ -26,6 +26,7 @@ from torch_ref import (
 from torch_ref.compare.diff import run_twin
 from torch_ref.oracles.equations import lstm_backward, lstm_forward, solve, unrounded
 from torch_ref.oracles.variant import PEEPHOLES
+from torch_ref.reports.names import element_name
 
 FEATURES: dict[str, Any] = {
     "candidate": "sigmoid",
@@ -136,6 +137,22 @@ magnitudes = st.sampled_from([1e-3, 0.1, 1.0, 3.0])
     head=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
+# Two members of the batch whose nearly saturated gates round apart while their gradients cancel.
+@example(
+    shape={"steps": 1, "batch": 2, "inputs": 4, "hidden": 1, "layers": 3},
+    magnitude={"gain": 3.0, "state": 3.0, "upstream": 1e-6},
+    dtype=np.float64,
+    head=True,
+    seed=7772444,
+)
+# A class so improbable that the square of its gradient's error underflows.
+@example(
+    shape={"steps": 3, "batch": 1, "inputs": 1, "hidden": 1, "layers": 2},
+    magnitude={"gain": 11.0, "state": 155.0, "upstream": 1e-6},
+    dtype=np.float64,
+    head=True,
+    seed=3102490972,
+)
 def test_twin_and_equations_compute_the_same_variant(variant, shape, magnitude, dtype, head, seed):
     """A term that the twin's forward or the equations' hand-derived backward lacks or invents."""
     case = draw_case(variant, **shape, **magnitude, dtype=dtype, head=head, seed=seed)
@@ -194,6 +211,16 @@ def test_the_backward_of_another_cell_is_caught(features):
         # That a peephole weight's gradient is missing would be too easy to see.
         common = {name: d for name, d in expected.items() if name in actual}
         assert disagreements(actual, common, case), other.describe()
+
+
+def test_a_gate_that_rounding_decides_through_its_peephole_is_not_judged():
+    """A budget that looks at the gates as they are before their peepholes."""
+    case = draw_case(Variant(peepholes=True))
+    assert error_budget(case).conclusive
+    for name in ("weight_ci_l1", "weight_cf_l1", "weight_co_l1"):
+        amplified = case.params[name] / np.finfo(case.dtype).eps ** 2
+        loud = replace(case, params={**case.params, name: amplified})
+        assert not error_budget(loud).conclusive, name
 
 
 def sigmoid(z: float) -> float:
@@ -320,6 +347,11 @@ def test_a_variant_that_does_not_exist_is_refused(data, sentence):
     with pytest.raises(ValueError) as error:  # noqa: PT011, the whole sentence is compared
         Variant.from_json(data)
     assert str(error.value) == sentence
+
+
+def test_a_peephole_weight_is_named_by_its_gate_and_cell():
+    """A worst element that is given as a bare index."""
+    assert element_name("dweight_co_l1", (4,), (2,)) == "o[2] c[2]"
 
 
 def test_peephole_weights_that_do_not_go_with_the_variant_are_refused():

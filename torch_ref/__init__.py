@@ -7,45 +7,107 @@
 | `character_case` | the character model on a text, as a case |
 | `autograd_vjp`, `autograd_model_vjp` | the twin: elementary torch operations and autograd |
 | `torch_lstm_vjp` | torch.nn.LSTM, the second reference |
+| `truth` | the exact values: the equations in extended precision |
+| `complex_step` | derivatives of the forward pass alone, exact to rounding |
+| `finite_differences`, `Differences` | gradients of a forward pass alone, with their errors |
 | `share_params` | NumPy weights as torch leaves in the same memory |
 | `params_from_state_dict`, `state_dict_from_params` | torch.nn.LSTM's weights in and out |
 | `error_budget`, `ErrorBudget` | how far rounding may move each element |
 | `compare_gradients`, `Comparison`, `TensorError` | the comparison |
+| `arbitrate` | which of two sides that differ is right |
+| `run_twice` | whether an implementation gives the same numbers when it is called again |
 | `diff_gradients` | manual_lstm against the twin, on one case |
+| `diagnose`, `Diagnosis` | the mistake that explains wrong gradients, or where it is |
 
-The Hypothesis strategies are in `torch_ref.harness.strategies`; importing torch_ref needs neither
-Hypothesis nor pytest.
+| `Implementation`, `Layout`, `preset`, `Variant` | somebody's LSTM, its arrays, its cell |
+| `check_implementation`, `parametrize_with_checks` | all checks on it; the same for pytest |
+| `save_case`, `load_case`, `save_result`, `load_result` | exchange files |
+| `cases`, `parameters` | Hypothesis strategies |
+
+Importing torch_ref needs neither Hypothesis nor pytest: what does is imported on first use.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import ErrorBudget, error_budget
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
+from torch_ref.compare.repeat import run_twice
+from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.cases import character_case
+from torch_ref.harness.contract import Implementation
+from torch_ref.harness.exchange import load_case, load_result, save_case, save_result
+from torch_ref.harness.layout import Layout
+from torch_ref.harness.presets import preset
 from torch_ref.oracles.case import Case, run_case
+from torch_ref.oracles.complex_step import complex_step
+from torch_ref.oracles.finite_difference import Differences, finite_differences
 from torch_ref.oracles.torch_lstm import (
     params_from_state_dict,
     state_dict_from_params,
     torch_lstm_vjp,
 )
+from torch_ref.oracles.truth import truth
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp, share_params
-from torch_ref.oracles.variant import STANDARD, Variant
+from torch_ref.oracles.variant import Variant
 
-__all__ = [
-    "STANDARD",
+if TYPE_CHECKING:
+    from torch_ref.harness.campaign import check_implementation
+    from torch_ref.harness.pytest_checks import parametrize_with_checks
+    from torch_ref.harness.strategies import cases, parameters
+from torch_ref.oracles.variant import STANDARD
+
+__all__ = [  # noqa: RUF022
     "Case",
     "Comparison",
+    "Diagnosis",
+    "Differences",
     "ErrorBudget",
+    "Implementation",
+    "Layout",
+    "STANDARD",
     "TensorError",
     "Variant",
+    "arbitrate",
     "autograd_model_vjp",
     "autograd_vjp",
+    "cases",
     "character_case",
+    "check_implementation",
     "compare_gradients",
+    "complex_step",
+    "diagnose",
     "diff_gradients",
     "error_budget",
+    "finite_differences",
+    "load_case",
+    "load_result",
+    "parameters",
+    "parametrize_with_checks",
     "params_from_state_dict",
+    "preset",
     "run_case",
+    "run_twice",
+    "save_case",
+    "save_result",
     "share_params",
     "state_dict_from_params",
     "torch_lstm_vjp",
+    "truth",
 ]
+
+_WHEN_USED = {
+    "cases": "torch_ref.harness.strategies",
+    "check_implementation": "torch_ref.harness.campaign",
+    "parameters": "torch_ref.harness.strategies",
+    "parametrize_with_checks": "torch_ref.harness.pytest_checks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs Hypothesis or pytest, imported when it is first used."""
+    if name in _WHEN_USED:
+        return getattr(importlib.import_module(_WHEN_USED[name]), name)
+    raise AttributeError(f"module 'torch_ref' has no attribute {name!r}")

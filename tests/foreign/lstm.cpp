@@ -44,6 +44,14 @@ Vector softmax(const Vector& v) {
     return p;
 }
 
+// -log of the target's probability, from the logits: finite where the probability rounds to 0.
+float cross_entropy(const Vector& logits, int target) {
+    const float greatest = *std::max_element(logits.begin(), logits.end());
+    float sum = 0;
+    for (float logit : logits) sum += std::exp(logit - greatest);
+    return std::log(sum) - (logits[target] - greatest);
+}
+
 }  // namespace
 
 Mistake mistake_named(const std::string& name) {
@@ -59,6 +67,7 @@ Mistake mistake_named(const std::string& name) {
         {"bias_leak", Mistake::bias_leak},
         {"state_not_kept", Mistake::state_not_kept},
         {"loss_not_averaged", Mistake::loss_not_averaged},
+        {"zero_skipped", Mistake::zero_skipped},
     };
     const auto found = mistakes.find(name);
     if (found == mistakes.end()) throw std::runtime_error("no mistake is called " + name);
@@ -174,8 +183,8 @@ float Network::forward(const std::vector<Vector>& xs, const std::vector<int>& ta
             v = logits;
         }
         outputs.push_back(softmax(v));
-        const float p = outputs[t][targets[t]];
-        if (p > 0) error -= std::log(p);
+        const bool skipped = mistake == Mistake::zero_skipped && outputs[t][targets[t]] == 0;
+        if (!skipped) error += cross_entropy(v, targets[t]);
     }
     return mistake == Mistake::loss_not_averaged ? error : error / float(xs.size());
 }

@@ -1,10 +1,12 @@
 """The command `manual-lstm`, one module for each of its commands.
 
-Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input; 3 the implementation under test
-crashed; 4 it ran out of time.
+Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input, or an output that cannot be written;
+3 the implementation under test crashed; 4 it ran out of time.
 """
 
+import os
 import sys
+from typing import NoReturn, cast
 
 import typer
 
@@ -12,32 +14,60 @@ from torch_ref.cli.case import case
 from torch_ref.cli.check import check
 from torch_ref.cli.diff import diff
 from torch_ref.cli.init_client import init_client
+from torch_ref.cli.mistakes import mistakes
 from torch_ref.cli.plateau import plateau
 from torch_ref.cli.predict import predict
 from torch_ref.cli.train import train
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Verify a hand-written LSTM: forward, backward, loss.",
 )
 app.command()(diff)
 app.command()(check)
 app.command()(case)
+app.command()(mistakes)
 app.command("init-client")(init_client)
 app.command()(train)
 app.command()(predict)
 app.command()(plateau)
 
+# UsageError of the click that typer carries within itself, or of the one beside it.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+
+
+@app.callback(invoke_without_command=True)
+def _commands(context: typer.Context) -> None:
+    """Without a command, the help and exit status 2."""
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+        raise typer.Exit(2)
+
 
 def main() -> None:
     """Run the command line; bad input is one line on standard error and exit status 2."""
     try:
-        app()
+        status = app(standalone_mode=False)
+        sys.stdout.flush()
+    except _UsageError as error:
+        message = " ".join(error.format_message().split())
+        _stop(f"{message.rstrip('.')}. Try --help.")
     except ValueError as error:
-        sys.stderr.write(f"manual-lstm: {error}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("manual-lstm: interrupted.\n")
-        sys.exit(130)
+        _stop(str(error))
+    except OSError as error:
+        # What is still to be written cannot be: not even Python itself may try again.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        _stop(f"the output cannot be written: {error.strerror}.")
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("interrupted.", INTERRUPTED)
+    if status == INTERRUPTED:  # typer itself turns Ctrl-C into this
+        _stop("interrupted.", INTERRUPTED)
+    sys.exit(status)
+
+
+def _stop(message: str, status: int = 2) -> NoReturn:
+    sys.stderr.write(f"manual-lstm: {message}\n")
+    sys.exit(status)

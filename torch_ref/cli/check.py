@@ -2,27 +2,36 @@
 
 import importlib
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from torch_ref.cli.diff import HeadName
+from torch_ref.cli.window import HeadName
+from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
+from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.campaign import CheckReport, check_implementation
+from torch_ref.harness.checks import check_called_twice
 from torch_ref.harness.contract import Implementation, as_implementation
-from torch_ref.harness.exchange import read_case
+from torch_ref.harness.dump import check_dump
+from torch_ref.harness.exchange import load_case
 from torch_ref.harness.failing import save_failing
+from torch_ref.harness.layout import Layout
+from torch_ref.harness.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 
 CRASHED, TIMED_OUT = 3, 4
+PAIR_SECONDS = 60.0
 
 
 def check(
@@ -32,8 +41,15 @@ def check(
     command: Annotated[
         str | None, typer.Option(help='A program: "./prog {case} {result}".')
     ] = None,
+    dump: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="A folder with a case and a result that was made of it."),
+    ] = None,
     case: Annotated[
         str | None, typer.Option(metavar="PATH", help="Only this case, from an exchange file.")
+    ] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Of a bare callable: a preset, or auto to find it.")
     ] = None,
     head: Annotated[HeadName, typer.Option(help="Of a program.")] = HeadName.linear,
     without: Annotated[
@@ -49,12 +65,20 @@ def check(
 ) -> None:
     """Check your LSTM: every gradient, on cases that are drawn and shrunk.
 
-    Give package.module:object, a callable or an Implementation, or a program with --command.
+    Give package.module:object, a callable or an Implementation, or a program with --command, or
+    with --dump a folder that holds a case (`manual-lstm case --out DIR/case`) and the result that
+    your LSTM wrote for it (DIR/result).
     Exit status 0: it agrees with the truth. 1: it disagrees. 2: wrong usage or input.
     3: it crashed. 4: it ran out of time.
     """
-    if (target is None) == (command is None):
-        raise ValueError("check needs either package.module:object or --command, and not both.")
+    if sum(given is not None for given in (target, command, dump)) != 1:
+        raise ValueError("check needs just one of package.module:object, --command and --dump.")
+    if layout is not None and target is None:
+        raise ValueError("--layout is for package.module:object: files are in manual_lstm's own.")
+    if dump is not None:
+        report = check_dump(dump)
+        _tell(report, shlex.join(["manual-lstm", "check", "--dump", dump]), json)
+        raise typer.Exit(_status(report))
     if command is not None:
         implementation = Implementation(
             command,
@@ -67,7 +91,11 @@ def check(
     else:
         assert target is not None
         implementation = load_target(target)
+        if layout is not None:
+            found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
+            implementation = replace(implementation, layout=found)
     words = ["check", *_same_implementation(target, command, head.value, without)]
+    words += ["--layout", layout] if layout is not None else []
     try:
         report = _run(implementation, case, examples, jobs, seed)
     except ValueError:
@@ -82,12 +110,23 @@ def check(
         words += ["--case", str(save_failing(report.failures[0].case))]
     else:
         words += ["--examples", str(examples), "--seed", str(seed)]
-    reproduce = shlex.join(["manual-lstm", *words])
-    if json is not None:
-        write_json(check_json(report, reproduce), json)
-    if json != "-":
-        print_check(Console(), report, reproduce)
+    diagnosis = _diagnosed(implementation, report, seed)
+    blindness = blind_spots(load_case(case)) if case is not None else None
+    _tell(report, shlex.join(["manual-lstm", *words]), json, diagnosis, blindness)
     raise typer.Exit(_status(report))
+
+
+def _tell(
+    report: CheckReport,
+    reproduce: str,
+    json: str | None,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+) -> None:
+    if json is not None:
+        write_json(check_json(report, reproduce, diagnosis, blindness), json)
+    if json != "-":
+        print_check(Console(), report, reproduce, diagnosis, blindness)
 
 
 def load_target(target: str) -> Implementation:
@@ -121,11 +160,30 @@ def _run(
     implementation: Implementation, path: str | None, examples: int, jobs: int, seed: int
 ) -> CheckReport:
     if path is not None:
-        stored = read_case(path)
-        return check_implementation(implementation, case=stored.case)
+        return check_implementation(implementation, case=load_case(path))
     with _pool(jobs) as executor, _bar(examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
+        )
+
+
+def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -> Diagnosis | None:
+    """What is wrong, where a gradient is and no check made it crash."""
+    wrong = report.failures
+    numbers = any(
+        failure.comparison is not None or failure.check == check_called_twice.__name__
+        for failure in wrong
+    )
+    if not numbers or any(failure.error is not None for failure in wrong):
+        return None
+    simpler = report.scale is not None or report.clipping is not None
+    compared = [failure.case for failure in wrong if failure.comparison is not None]
+    with Console(stderr=True).status("looking for the mistake that explains this"):
+        return diagnose(
+            implementation,
+            seconds=0.0 if simpler else PAIR_SECONDS,
+            seed=seed,
+            case=compared[0] if compared else None,
         )
 
 
@@ -134,16 +192,28 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
     if jobs == 1:
         yield None
         return
-    # Not forked: a forked child of a process in which torch has started threads may hang.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as executor:
+    # Not forked: a forked child of a process in which torch has started threads may hang. Ctrl-C
+    # is for this process alone; the others end with the part that they are at.
+    executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for _ in range(jobs):
+                executor.submit(int)  # starts a process, which inherits what is ignored
+        finally:
+            signal.signal(signal.SIGINT, before)
         yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _bar(examples: int) -> Iterator[Any]:
     columns = (BarColumn(), MofNCompleteColumn(), "cases, about", TimeRemainingColumn(), "left")
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("", total=examples)
         yield lambda count: bar.advance(task, count)
 

@@ -19,7 +19,7 @@ from manual_lstm.plateau import (
     lowest_loss,
 )
 from manual_lstm.tasks import read_text
-from torch_ref.cli.diff import HeadName
+from torch_ref.cli.window import HeadName
 from torch_ref.reports.as_json import write_json
 
 # Of a history, the last tenth is what the loss is now.

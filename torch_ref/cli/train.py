@@ -23,7 +23,7 @@ from manual_lstm.plateau import levels, uniform_loss
 from manual_lstm.tasks import Text, alphabet, read_text
 from manual_lstm.train import Schedule, Trained, TrainState, start, train_window
 from manual_lstm.train import train as run_training
-from torch_ref.cli.diff import DType, HeadName
+from torch_ref.cli.window import DType, HeadName
 from torch_ref.harness.side_by_side import SideBySide, compare_training
 from torch_ref.harness.twin_training import twin_window
 from torch_ref.reports.as_json import write_json

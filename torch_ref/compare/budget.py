@@ -7,6 +7,7 @@ the budget is the multiple of it that a correct implementation exceeds with a pr
 `FALSE_ALARM`. docs/error_budget.md derives it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ from torch_ref.oracles.equations import Arithmetic, Array, solve, unrounded
 
 REPLICAS = 16
 FALSE_ALARM = 1e-12
+# Numbers that agree in so many bits have the same error in the replicas whose errors repeat.
+_REPEATING_BITS = 16
+_DRAWN_AT_ONCE = 2**14
+_SAFE_TO_SQUARE = 2.0**-450
 # float64 is emulated with fewer bits, so that float64 itself can tell the replicas apart.
 _EMULATED_BITS = {np.dtype(np.float32): 24, np.dtype(np.float64): 43}
 
@@ -45,7 +50,14 @@ class ErrorBudget:
         return self.pre_activation < 1
 
 
-def error_budget(case: Case, *, dtype: Any = None, sides: int = 1, seed: int = 0) -> ErrorBudget:
+def error_budget(
+    case: Case,
+    *,
+    dtype: Any = None,
+    sides: int = 1,
+    seed: int = 0,
+    equations: Callable[..., dict[str, Array]] = solve,
+) -> ErrorBudget:
     """How far rounding in `dtype` may move each result of a case.
 
     Args:
@@ -54,24 +66,30 @@ def error_budget(case: Case, *, dtype: Any = None, sides: int = 1, seed: int = 0
         sides: 1 for a result that is compared with the exact value, 2 for two results that both
             round, whose errors are independent.
         seed: of the replicas' grids. The same seed gives the same budget.
+        equations: what is computed in the place of `equations.solve`, with its arguments.
 
     Returns:
         An array of allowed differences for every result. Where the exact value is 0 in every
         replica 0 is demanded, but for the dtype's smallest normal number: flushing a subnormal
         number is no mistake.
     """
-    return error_budgets([case], dtype=dtype, sides=sides, seed=seed)[0]
+    return error_budgets([case], dtype=dtype, sides=sides, seed=seed, equations=equations)[0]
 
 
 def error_budgets(
-    cases: Sequence[Case], *, dtype: Any = None, sides: int = 1, seed: int = 0
+    cases: Sequence[Case],
+    *,
+    dtype: Any = None,
+    sides: int = 1,
+    seed: int = 0,
+    equations: Callable[..., dict[str, Array]] = solve,
 ) -> list[ErrorBudget]:
     """`error_budget` of many small cases of the same sizes and head at once, which is faster."""
     precision = np.dtype(cases[0].dtype if dtype is None else dtype)
     bits = _EMULATED_BITS[precision]
     stacked = stack_cases(cases)
-    exact = solve(stacked, unrounded(np.float64))
-    rounded = solve(
+    exact = equations(stacked, unrounded(np.float64))
+    rounded = equations(
         stacked,
         rounding_arithmetic(bits, 2 * REPLICAS, np.random.default_rng(seed)),
         lead=(2 * REPLICAS,),
@@ -107,46 +125,82 @@ def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_AL
 
 def _spread(errors: Array) -> Array:
     """Root mean square over the replicas: of the repeating half or the other, the larger."""
-    repeating, independent = np.square(errors).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
-    return np.asarray(np.sqrt(np.maximum(repeating, independent)))
+    largest = np.abs(errors).max(axis=0)
+    # Divided by the largest first, so that no square underflows.
+    relative = np.divide(errors, largest, out=np.zeros_like(errors), where=largest > 0)
+    repeating, independent = np.square(relative).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
+    return np.asarray(largest * np.sqrt(np.maximum(repeating, independent)))
 
 
 def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> Arithmetic:
     """Arithmetic with `bits` significant bits, `replicas` times over, along the leading axis.
 
-    A number is rounded so that its product with a scale from [1, 2) has `bits` bits, with a scale
-    for each replica and place in an array's last axis. In the first half of the replicas a scale
-    is drawn once: as in real arithmetic the same operands always round in the same way, so that
-    errors which repeat at every step add up as they do in reality. In the second half it is drawn
-    anew each time, so that errors which happen to cancel in the first half do not here.
+    A number's product with a scale from [1, 2) is split after some of its bits; what is cut off
+    is the error. In the first half of the replicas, where errors repeat, the split is a coarse
+    one and the error what it cuts off, reduced to the size of a rounding: an error that depends
+    on the number alone and is the same for all numbers that agree in their first bits, so that
+    errors which repeat at every step, or in every sequence of the batch, add up as they do in
+    reality. Its scale belongs to the place in an array's last axis. In the second half the
+    number is rounded to `bits` bits, with a scale drawn anew for each operation, row and place,
+    so that errors which happen to cancel in the first half do not here.
     """
-    splitter = float(2 ** (53 - bits) + 1)
-    fresh = replicas - replicas // 2
+    repeating = replicas // 2
+    fresh = replicas - repeating
+    by_half = np.repeat([_REPEATING_BITS, bits], [repeating, fresh])[:, None, None]
+    splitter = 2.0 ** (53 - by_half) + 1
+    reduced = 2.0 ** (by_half - bits)
+    factors = _uniform(rng, 1.0, float(np.sqrt(2.0)))
 
     def new_rounding() -> Callable[[Array], Array]:
-        scales: dict[int, Array] = {}
+        columns: dict[int, Array] = {}
+        scales: dict[tuple[int, int], Array] = {}
 
         def rnd(a: Array) -> Array:
-            width = a.shape[-1]
-            if width not in scales:
-                scales[width] = rng.uniform(1.0, 2.0, (replicas, width))
-            scales[width][-fresh:] = rng.uniform(1.0, 2.0, (fresh, width))
-            scale = scales[width].reshape(replicas, *[1] * (a.ndim - 2), width)
-            scaled = a * scale
-            high = scaled * splitter  # Veltkamp's splitting keeps the upper bits
-            np.subtract(high, scaled, out=scaled)
+            if a.ndim < 3:  # a bias, a loss: one row
+                return rnd(a.reshape(replicas, 1, -1)).reshape(a.shape)
+            rows, width = a.shape[-2:]
+            if (rows, width) not in scales:
+                if width not in columns:
+                    columns[width] = rng.uniform(1.0, 2.0, (repeating, 1, width))
+                scales[rows, width] = np.empty((replicas, rows, width))
+                scales[rows, width][:repeating] = columns[width]
+            scale = scales[rows, width]
+            # The product of a row's factor and a place's is a scale of its own for each.
+            np.multiply(factors(fresh, rows, 1), factors(fresh, 1, width), out=scale[repeating:])
+            axes = (replicas, *[1] * (a.ndim - 3), rows, width)
+            back = (reduced / scale).reshape(axes)
+            scaled = a * scale.reshape(axes)
+            high = scaled * splitter.reshape(replicas, *[1] * (a.ndim - 1))
+            low = high - scaled  # Veltkamp's splitting keeps the upper bits
+            high -= low
             high -= scaled
-            high /= scale
+            high *= back
+            high += a
             return np.asarray(high)
 
         return rnd
 
     rnd, rnd_sigmoid, rnd_tanh = new_rounding(), new_rounding(), new_rounding()
+    relative_errors = _uniform(rng, -(2.0**-bits), 2.0**-bits)
+    own_errors: dict[int, Array] = {}
+
+    def library(a: Array) -> Array:
+        # A library's function is right to one unit in the last place, not to half of one. What
+        # its own error adds to the rounding of the result is smooth in the argument: as good as
+        # constant at a place.
+        rows, width = a.shape[-2:]
+        if width not in own_errors:
+            own_errors[width] = rng.uniform(-(2.0**-bits), 2.0**-bits, (repeating, 1, width))
+        error = np.empty((replicas, rows, width))
+        error[:repeating] = own_errors[width]
+        error[repeating:] = relative_errors(fresh, rows, width)
+        return np.asarray(a * (1 + error.reshape(replicas, *[1] * (a.ndim - 3), rows, width)))
 
     def sigmoid(z: Array) -> Array:
         # The formula through tanh, which loses most where the gate is nearly shut: an absolute
-        # error of a unit roundoff of 1. A correct implementation may use it.
-        return rnd_sigmoid(0.5 + 0.5 * rnd_sigmoid(np.tanh(0.5 * z)))
+        # error of a unit roundoff of 1. A correct implementation may use it. The other formula,
+        # 1 / (1 + exp(-z)), rounds once more.
+        return rnd(rnd_sigmoid(0.5 + 0.5 * rnd_tanh(library(np.tanh(0.5 * z)))))
 
     def matmul(a: Array, b: Array) -> Array:
         if a.shape[-1] == 1:
@@ -155,32 +209,84 @@ def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> A
         return exact + _summation_error(rnd, a, b, exact)
 
     def sum_over_steps(left: list[Array], right: list[Array]) -> Array:
-        # Every other replica adds the steps up from the far end.
-        m, p = np.stack(left), np.stack(right)  # (T, R, ..., B, M), (T, R, ..., B, P)
-        m[:, ::2], p[:, ::2] = m[::-1, ::2].copy(), p[::-1, ::2].copy()
-        total = rnd(np.swapaxes(m[0], -1, -2) @ p[0])  # (R, ..., M, P)
-        for m_t, p_t in zip(m[1:], p[1:], strict=True):
-            total = rnd(total + np.swapaxes(m_t, -1, -2) @ p_t)
-        rows = np.swapaxes(_all_steps(m), -1, -2)  # (R, ..., M, T*B)
-        columns = _all_steps(p)  # (R, ..., T*B, P)
-        return total + _summation_error(rnd, rows, columns, rows @ columns)
+        rows = np.swapaxes(_all_steps(left), -1, -2)  # (R, ..., M, T*B)
+        columns = _all_steps(right)  # (R, ..., T*B, P)
+        exact = rows @ columns
+        error = _summation_error(rnd, rows, columns, exact)
+        scale = rng.uniform(1.0, 2.0, (repeating, columns.shape[-1]))
+        error[:repeating] = _error_in_order(rows[:repeating], columns[:repeating], scale, bits)
+        return np.asarray(exact + error)
 
     return Arithmetic(
         number=lambda a: np.asarray(a, np.float64),
         rnd=rnd,
         sigmoid=sigmoid,
-        tanh=lambda z: rnd_tanh(np.tanh(z)),
-        exp=np.exp,
-        log=np.log,
+        tanh=lambda z: rnd_tanh(library(np.tanh(z))),
+        exp=lambda z: library(np.exp(z)),
+        log=lambda z: library(np.log(z)),
         matmul=matmul,
         sum_over_steps=sum_over_steps,
     )
 
 
-def _all_steps(m: Array) -> Array:
-    """(T, ..., B, M) as (..., T*B, M)."""
-    moved = np.moveaxis(m, 0, -3)
-    return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])
+def _uniform(rng: np.random.Generator, low: float, high: float) -> Callable[..., Array]:
+    """Arrays of a given shape with elements from [low, high), drawn many at a time."""
+    drawn, used = rng.uniform(low, high, _DRAWN_AT_ONCE), 0
+
+    def take(*shape: int) -> Array:
+        nonlocal drawn, used
+        count = math.prod(shape)
+        if used + count > len(drawn):
+            drawn, used = rng.uniform(low, high, max(count, _DRAWN_AT_ONCE)), 0
+        used += count
+        return drawn[used - count : used].reshape(shape)
+
+    return take
+
+
+def _all_steps(steps: list[Array]) -> Array:
+    """T of (..., B, M) as (..., T*B, M)."""
+    stacked = np.stack(steps, axis=-3)
+    return stacked.reshape(*stacked.shape[:-3], -1, stacked.shape[-1])
+
+
+def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Array:
+    """The error of rows @ columns, one product added after the other, each sum rounded.
+
+    Where a sequence repeats, so do the terms, and the same term added again and again rounds in
+    the same direction each time: the error grows with the number of terms, not with its root.
+    That depends on how many units of the sum's last place a term has, so the rounding is that of
+    the precision itself: `bits` bits on the grid of a replica and column, or, in place of an
+    emulated float64, float64's own, whose error is enlarged.
+    """
+    scale = scale.reshape(len(scale), *[1] * (rows.ndim - 2), -1)
+    rows, columns = rows.copy(), columns * scale
+    # Every other replica adds up from the far end.
+    rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
+    in_float64 = bits == _EMULATED_BITS[np.dtype(np.float64)]
+    splitter = 2.0 ** (53 - bits) + 1
+    shape = (*rows.shape[:-1], columns.shape[-1])  # (R, ..., M, P)
+    total, error = np.zeros(shape), np.zeros(shape)
+    term, after, part = np.empty(shape), np.empty(shape), np.empty(shape)
+    for k in range(rows.shape[-1]):
+        np.multiply(rows[..., k, None], columns[..., k, None, :], out=term)
+        np.add(total, term, out=after)
+        if in_float64:  # Knuth's two-sum: what the addition loses, exactly
+            np.subtract(after, total, out=part)
+            term -= part
+            np.subtract(after, part, out=part)
+            total -= part
+            total += term
+            error -= total
+            total, after = after, total
+        else:
+            np.multiply(after, splitter, out=total)
+            np.subtract(total, after, out=part)
+            total -= part
+            np.subtract(total, after, out=part)
+            error += part
+    enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
+    return np.asarray(error * (enlarged / scale))
 
 
 def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: Array) -> Array:
@@ -190,8 +296,18 @@ def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: A
     all orders is k/n sum(p^2) + k(k-1)/(n(n-1)) ((sum p)^2 - sum(p^2)). Added up for k = 2..n
     that is the square below, in units of one rounding of the whole sum.
     """
+    size = _summation_size(a, b, exact)
+    if np.any((size < _SAFE_TO_SQUARE) & (exact != 0)):
+        rows = np.abs(a).max(axis=-1, keepdims=True)
+        columns = np.abs(b).max(axis=-2, keepdims=True)
+        rows, columns = (np.where(each > 0, each, 1) for each in (rows, columns))
+        size = _summation_size(a / rows, b / columns, exact / rows / columns) * rows * columns
+    one = np.divide(rnd(exact) - exact, exact, out=np.zeros_like(exact), where=exact != 0)
+    return np.asarray(one * size)
+
+
+def _summation_size(a: Array, b: Array, exact: Array) -> Array:
     n = a.shape[-1]
     squares = np.square(a) @ np.square(b)  # sum(p^2)
-    roundings = squares * (1 + (n + 1) / 6 - 1 / n) + np.square(exact) * ((n + 1) / 3)
-    one = np.divide(rnd(exact) - exact, exact, out=np.zeros_like(exact), where=exact != 0)
-    return np.asarray(one * np.sqrt(roundings))
+    mean_square = squares * (1 + (n + 1) / 6 - 1 / n) + np.square(exact) * ((n + 1) / 3)
+    return np.asarray(np.sqrt(mean_square))

@@ -1,5 +1,6 @@
 """The gradient diff: the hand-written LSTM against its autograd twin, on one case."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from manual_lstm import CharModel, vjp
 from manual_lstm.model import Head
 from manual_lstm.params import lstm_sizes
+from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.oracles.case import Case, Results, run_case
@@ -22,7 +24,8 @@ def diff_gradients(case: Case) -> Comparison:
             manual_lstm is compared with the float64 twin of the same float32 numbers.
 
     Returns:
-        The comparison, each element against its error budget.
+        The comparison, each element against its error budget; where the two disagree, with the
+        sentence of `arbitrate`.
 
     Raises:
         ValueError: an array of the case is wrong, rounding alone decides what comes out, or the
@@ -41,8 +44,11 @@ def diff_gradients(case: Case) -> Comparison:
             f"gate's argument is uncertain by {budget.pre_activation:.2g}. Use "
             f"{'smaller weights or fewer steps' if in_float64 else 'float64 or smaller weights'}."
         )
-    expected = run_twin(case if in_float64 else case.astype(np.float64))
-    return compare_gradients(run_manual(case), expected, budget.allowed)
+    actual, expected = run_manual(case), run_twin(case if in_float64 else case.astype(np.float64))
+    comparison = compare_gradients(actual, expected, budget.allowed, dtype=case.dtype)
+    sides = ("manual_lstm", "the autograd twin")
+    arbitration = arbitrate(case, comparison, actual, expected, sides)
+    return replace(comparison, arbitration=arbitration)
 
 
 def run_manual(case: Case) -> Results:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Verdict = Literal["agree", "disagree"]
+Fault = Literal[
+    "", "value", "nan", "infinite", "missing", "unexpected", "shape", "dtype", "not repeatable"
+]
 Array = NDArray[Any]
 
 
@@ -28,6 +31,7 @@ class TensorError:
         worst_index: that element; () for a scalar, None where nothing could be compared.
         verdict: "agree" or "disagree".
         reason: why nothing could be compared, or an element is not a number; otherwise "".
+        fault: the kind of disagreement in a word; "" where there is none.
     """
 
     name: str
@@ -40,13 +44,20 @@ class TensorError:
     worst_index: tuple[int, ...] | None
     verdict: Verdict
     reason: str = ""
+    fault: Fault = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The verdict on all tensors, and each one's."""
+    """The verdict on all tensors, each one's, and which side is right if that was asked.
+
+    Attributes:
+        tensors: one entry for each.
+        arbitration: the sentence of `arbitrate`, or None.
+    """
 
     tensors: tuple[TensorError, ...]
+    arbitration: str | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -59,27 +70,31 @@ def compare_gradients(
     actual: Mapping[str, ArrayLike],
     expected: Mapping[str, ArrayLike],
     allowed: Mapping[str, ArrayLike],
+    *,
+    dtype: DTypeLike | None = None,
 ) -> Comparison:
     """Compare every expected tensor, element by element.
 
     Args:
         actual: name to array, the side under test; its dtype is the unit of the ULPs.
-        expected: name to array, of the same or a wider dtype.
+        expected: name to array.
         allowed: name to the greatest allowed difference of each element, from `error_budget`.
+        dtype: what every actual array must have; None accepts any floating-point one.
 
     Returns:
         One entry for each name of `expected`, in its order, then those that only `actual` has.
-        A missing, unexpected or misshapen tensor disagrees, and so does an element that is NaN
-        or infinite on either side, unless both sides have the same infinity.
+        A tensor that is missing, unexpected, misshapen, empty or of another dtype disagrees, and
+        so does an element that is NaN or infinite on either side, unless both sides have the same
+        infinity. What is no array of numbers at all is a wrong dtype, not an exception.
     """
     found = [
-        compare_tensor(name, actual[name], expected[name], allowed[name])
+        compare_tensor(name, actual[name], expected[name], allowed[name], dtype=dtype)
         if name in actual
-        else _incomparable(name, np.shape(expected[name]), "missing")
+        else _incomparable(name, np.shape(expected[name]), "missing", "missing")
         for name in expected
     ]
     unexpected = [
-        _incomparable(name, np.shape(actual[name]), "not expected")
+        _incomparable(name, _shape(actual[name]), "unexpected", "not expected")
         for name in actual
         if name not in expected
     ]
@@ -87,27 +102,44 @@ def compare_gradients(
 
 
 def compare_tensor(
-    name: str, actual: ArrayLike, expected: ArrayLike, allowed: ArrayLike
+    name: str,
+    actual: ArrayLike,
+    expected: ArrayLike,
+    allowed: ArrayLike,
+    *,
+    dtype: DTypeLike | None = None,
 ) -> TensorError:
     """Compare one tensor; see `compare_gradients`."""
-    a, e = np.asarray(actual), np.asarray(expected)
+    try:
+        a, e = np.asarray(actual), np.asarray(expected)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor that will not convert
+        kind, shape = type(actual).__name__, _shape(expected)
+        return _incomparable(name, shape, "dtype", f"{kind}, expected an array of {shape}")
     if a.shape != e.shape:
-        return _incomparable(name, e.shape, f"shape {a.shape}, expected {e.shape}")
-    if not np.issubdtype(a.dtype, np.floating):
-        return _incomparable(name, e.shape, f"dtype {a.dtype}, expected a floating-point one")
+        return _incomparable(name, e.shape, "shape", f"shape {a.shape}, expected {e.shape}")
+    wanted = None if dtype is None else np.dtype(dtype)
+    # Not `a.dtype in (None, wanted)`: to NumPy None is float64.
+    if not np.issubdtype(a.dtype, np.floating) or (wanted is not None and a.dtype != wanted):
+        kind = "a floating-point one" if wanted is None else str(wanted)
+        return _incomparable(name, e.shape, "dtype", f"dtype {a.dtype}, expected {kind}")
+    if e.size == 0:
+        return _incomparable(name, e.shape, "shape", "no elements")
     limit = np.broadcast_to(np.asarray(allowed, dtype=np.float64), e.shape)
     with np.errstate(all="ignore"):
-        difference = np.abs(a.astype(e.dtype) - e)
+        wide = np.result_type(a, e, np.float64)  # float32 would round the difference itself
+        difference = np.abs(a.astype(wide) - e)
         difference = np.where(a == e, 0, difference).astype(np.float64)
-        # Finite and unequal with nothing allowed is infinitely over; NaN is worse than anything.
+        # Unequal with nothing allowed is infinitely over, and so is an allowance that is none.
         used = np.where(difference == 0, 0.0, difference / limit)
-        used = np.where(np.isnan(used), np.inf, used)
+        used = np.where(limit >= 0, used, np.inf)
         ulps = difference / np.spacing(np.abs(e).astype(a.dtype)).astype(np.float64)
     worst = tuple(int(k) for k in np.unravel_index(int(np.argmax(used)), e.shape))
     not_finite = ~(np.isfinite(a) & np.isfinite(e)) & (a != e)
+    fault: Fault = "" if np.all(difference <= limit) else "value"
     reason = ""
     if not_finite.any():
         worst = tuple(int(k) for k in np.argwhere(not_finite)[0])
+        fault = "nan" if np.isnan(a[worst]) or np.isnan(e[worst]) else "infinite"
         reason = f"{float(a[worst])} where {float(e[worst]):.3g} was expected"
     max_abs = float(np.max(difference))
     largest = float(np.max(np.abs(e)))
@@ -120,11 +152,21 @@ def compare_tensor(
         tolerance=float(limit[worst]),
         used=float("inf") if reason else float(used[worst]),
         worst_index=worst,
-        verdict="agree" if not reason and bool(np.all(difference <= limit)) else "disagree",
+        verdict="disagree" if fault else "agree",
         reason=reason,
+        fault=fault,
     )
 
 
-def _incomparable(name: str, shape: tuple[int, ...], reason: str) -> TensorError:
+def _incomparable(name: str, shape: tuple[int, ...], fault: Fault, reason: str) -> TensorError:
     nan = float("nan")
-    return TensorError(name, shape, nan, nan, nan, nan, float("inf"), None, "disagree", reason)
+    return TensorError(
+        name, shape, nan, nan, nan, nan, float("inf"), None, "disagree", reason, fault
+    )
+
+
+def _shape(value: ArrayLike) -> tuple[int, ...]:
+    try:
+        return np.shape(value)
+    except (TypeError, ValueError, RuntimeError):
+        return ()

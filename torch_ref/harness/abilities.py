@@ -8,6 +8,7 @@ from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import Answer, Implementation, run_implementation
 from torch_ref.oracles.case import Case
 
+OUTPUTS = ("loss", "y", "h_n", "c_n")
 _PARTS = {
     "h0": "a non-zero h0",
     "c0": "a non-zero c0",
@@ -58,7 +59,7 @@ def find_abilities(implementation: Implementation) -> Abilities:
     first = next(iter(answers.values()))
     expected = set(_expected_names(implementation, probe(implementation, dtypes[0])))
     unverified = [_PARTS[name] for name in _PARTS if name in first.ignored]
-    unverified += sorted(expected - set(first.results))
+    unverified += [_described(name) for name in sorted(expected - set(first.results))]
     unverified += [] if batches else ["batches (more than one sequence)"]
     unverified += [] if stacks else ["stacks (more than one layer)"]
     unverified += [f"{name}: it computes in {dtypes[0]}" for name in names if name not in dtypes]
@@ -107,6 +108,10 @@ def _can(implementation: Implementation, dtype: str, **sizes: int) -> bool:
 
 def _weights(case: Case) -> list[str]:
     return [f"d{name}" for name in case.params]
+
+
+def _described(name: str) -> str:
+    return f"the output {name}" if name in OUTPUTS else f"the gradient {name}"
 
 
 def _expected_names(implementation: Implementation, case: Case) -> list[str]:

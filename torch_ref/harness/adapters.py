@@ -46,7 +46,7 @@ def from_steps(
         as the layout arranges them.
     """
 
-    def vjp(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
+    def forward(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
         if begin is not None:
             begin(params)
         h, c, ys, caches = h0, c0, [], []
@@ -54,10 +54,14 @@ def from_steps(
             h, c, cache = forward_step(params, x_t, h, c)
             ys.append(np.array(h))
             caches.append(cache)
+        return (np.array(ys), h, c), caches
+
+    def vjp(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
+        outputs, _ = forward(params, x, h0, c0)
 
         def pullback(dy: Any, dh_n: Any, dc_n: Any) -> dict[str, Any]:
-            if begin is not None:
-                begin(params)
+            # Again, since the LSTM may keep its caches itself, and use them up.
+            _, caches = forward(params, x, h0, c0)
             dh, dc = dh_n, dc_n
             total: dict[str, Any] = {}
             dx = []
@@ -70,7 +74,7 @@ def from_steps(
                 total |= {name: np.array(value) for name, value in gradients().items()}
             return {"dx": np.array(dx[::-1]), "dh0": dh, "dc0": dc, **total}
 
-        return (np.array(ys), h, c), pullback
+        return outputs, pullback
 
     return vjp
 
@@ -165,7 +169,7 @@ def _torch_pullback(
             allow_unused=True,
         )
         return {
-            f"d{name}": np.zeros(leaf.shape) if d is None else d.numpy()
+            f"d{name}": torch.zeros_like(leaf).numpy() if d is None else d.numpy()
             for (name, leaf), d in zip(leaves.items(), found, strict=True)
         }
 

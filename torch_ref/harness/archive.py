@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import stat
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -116,8 +115,8 @@ def write_archive(
         document_name, document: as `open_archive` has them. arrays: name to array.
 
     Raises:
-        ValueError: the path exists or cannot be written, a name is not an array's, or the arrays
-            exceed MAX_BYTES.
+        ValueError: the path exists or cannot be written, a name is not an array's, the document
+            is not JSON, or the arrays exceed MAX_BYTES.
     """
     target = Path(path)
     temporary = target.parent / f".{target.name}-{secrets.token_hex(8)}"
@@ -130,7 +129,10 @@ def write_archive(
         total = sum(array.nbytes for array in arrays.values())
         if total > MAX_BYTES:
             raise ValueError(f"would expand to {total} bytes but must stay within {MAX_BYTES}")
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        try:
+            text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"cannot hold {document_name} as JSON ({error})") from None
         try:
             if target.suffix in _PACKERS:
                 temporary.write_bytes(_PACKERS[target.suffix](document_name, text, arrays))
@@ -228,9 +230,8 @@ def _zip_errors() -> Iterator[None]:
     damaged = (
         zipfile.BadZipFile,
         zlib.error,
-        struct.error,
         EOFError,
-        KeyError,
+        KeyError,  # a member that was there a moment ago
         RuntimeError,  # encrypted; its NotImplementedError is a feature that zipfile lacks
     )
     try:

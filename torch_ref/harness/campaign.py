@@ -3,52 +3,35 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import hypothesis
-from hypothesis import HealthCheck, Phase, Verbosity
-from hypothesis import strategies as st
-from hypothesis.errors import HypothesisException
-
-from torch_ref.compare.errors import Comparison, TensorError
-from torch_ref.harness.abilities import find_abilities
-from torch_ref.harness.checks import CHECKS, OUTPUTS, Check, CheckFailed, not_applicable
-from torch_ref.harness.contract import Implementation, as_implementation
-from torch_ref.harness.findings import Clipping, Scale, find_clipping, find_scale
-from torch_ref.harness.judge import Inconclusive, Subject
-from torch_ref.harness.strategies import Sizes, cases, model_cases
+from torch_ref.compare.errors import TensorError
+from torch_ref.harness.abilities import OUTPUTS, find_abilities
+from torch_ref.harness.checks import (
+    CHECKS,
+    Check,
+    check_batch_is_sum_of_members,
+    check_carried_state,
+    check_clipping,
+    check_forward,
+    check_linearity,
+    not_applicable,
+)
+from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
+from torch_ref.harness.findings import Scale, find_clipping, find_scale
+from torch_ref.harness.judge import Clipping, Subject
+from torch_ref.harness.layout_auto import suggestion, with_layout_found
+from torch_ref.harness.program import MalformedResult
+from torch_ref.harness.search import Failure, Found, search, try_check
 from torch_ref.oracles.case import Case
 
-# After this long a failing case that is not yet the smallest is small enough.
-SHRINK_SECONDS = 10.0
 # As many cases go to a process at a time.
 PART = 50
+# What these hold against each other is no longer equal once it is clipped.
+_LINEAR = (check_linearity, check_clipping, check_batch_is_sum_of_members, check_carried_state)
 _KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
 _STATES = ("dx", "dh0", "dc0")
-# Ordinary, larger and tiny weights. Saturated ones only slow a campaign: they hide gradients.
-_MAGNITUDES = (1.0, 4.0, 2.0**-20)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A check that failed.
-
-    Attributes:
-        check: its name. catches: what it is there to catch.
-        sentence: what was found.
-        case: the smallest on which it failed; None where no case was needed.
-        comparison: the tensors of that case, where some were compared.
-        error: what the implementation raised, where it did.
-    """
-
-    check: str
-    catches: str
-    sentence: str
-    case: Case | None = None
-    comparison: Comparison | None = None
-    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +40,7 @@ class CheckReport:
 
     Attributes:
         name: of the implementation.
+        dtypes: those it was checked in.
         passed: the names of the checks that hold.
         skipped: check to the reason why it could not be run.
         failures: the checks that failed, in their order.
@@ -87,16 +71,6 @@ class CheckReport:
     def verdict(self) -> str:
         """ "agree" if some check could be run and none failed unexpectedly."""
         return "disagree" if self.failures or not self.passed else "agree"
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What one check found on its cases."""
-
-    check: str
-    failure: Failure | None
-    tensors: tuple[TensorError, ...]
-    examples: int
 
 
 def check_implementation(
@@ -131,7 +105,14 @@ def check_implementation(
         raise ValueError(f"expected_failures names {min(unknown)!r}, which is not a check.")
     if examples < 1:
         raise ValueError(f"examples is {examples} but must be at least 1.")
-    subject = subject_of(as_implementation(implementation))
+    resolved = as_implementation(implementation)
+    layout = ""
+    if resolved.layout == "auto":
+        resolved, layout = with_layout_found(resolved)
+    try:
+        subject = subject_of(resolved)
+    except (MalformedAnswer, MalformedResult) as error:
+        return _malformed(resolved, str(error), time.perf_counter() - started)
     reasons = {check.name: not_applicable(check, subject) for check in CHECKS}
     if case is not None:
         reasons |= {check.name: why for check in CHECKS if (why := _unsuited(check, case))}
@@ -139,7 +120,14 @@ def check_implementation(
     if case is None:
         found = _run_all(runnable, subject, examples, seed, executor, progress)
     else:
-        found = [_try(check, subject, case) for check in runnable]
+        found = [try_check(check, subject, case) for check in runnable]
+
+    clipping = None
+    if any(f.failure is not None and f.failure.comparison is not None for f in found):
+        clipping = find_clipping(subject)
+    if clipping is not None:
+        subject = replace(subject, clipping=clipping)
+        found = [_judged_as_clipped(f, subject) for f in found]
 
     failures = [f.failure for f in found if f.failure is not None]
     if failures and case is None:
@@ -154,7 +142,8 @@ def check_implementation(
         if f.failure is None and f.check in expected
     ]
     wrong = any(failure.comparison is not None for failure in unexpected)
-    scale = find_scale(subject) if wrong else None
+    if any(failure.check == check_forward.__name__ for failure in unexpected):
+        layout = suggestion(resolved) or layout
     return CheckReport(
         name=subject.implementation.name,
         dtypes=subject.abilities.dtypes,
@@ -165,10 +154,18 @@ def check_implementation(
         unverified=subject.abilities.unverified,
         examples=sum(f.examples for f in found),
         seconds=time.perf_counter() - started,
-        scale=scale,
-        clipping=find_clipping(subject) if wrong and scale is None else None,
+        scale=find_scale(subject) if wrong and clipping is None else None,
+        clipping=clipping,
+        layout=layout,
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
+
+
+def _malformed(implementation: Implementation, sentence: str, seconds: float) -> CheckReport:
+    """The report on an implementation of which not even the plainest case can be read."""
+    first = CHECKS[0]
+    failure = Failure(first.name, first.catches, sentence)
+    return CheckReport(implementation.name, (), (), {}, (failure,), (), (), 1, seconds)
 
 
 def subject_of(implementation: Implementation) -> Subject:
@@ -176,60 +173,15 @@ def subject_of(implementation: Implementation) -> Subject:
     return Subject(implementation, find_abilities(implementation))
 
 
-def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> _Found:
-    """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
-    smallest: Failure | None = None
-    tensors: list[TensorError] = []
-    count = 0
-    give_up = float("inf")
-
-    def run(case: Case) -> None:
-        nonlocal smallest, count, give_up
-        if time.perf_counter() > give_up:
-            return
-        count += 1
-        found = _try(check, subject, case)
-        if found.examples == 0:
-            hypothesis.reject()
-        tensors.extend(found.tensors)
-        if found.failure is None:
-            return
-        if smallest is None:
-            give_up = time.perf_counter() + SHRINK_SECONDS
-        if smallest is None or _size(case) <= _size(smallest.case):
-            smallest = found.failure
-        raise _Stop
-
-    quiet = hypothesis.settings(
-        max_examples=examples,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        verbosity=Verbosity.quiet,
-        suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-    )
-    # Hypothesis objects to an example that fails once and, after SHRINK_SECONDS, no longer.
-    with suppress(_Stop, HypothesisException):
-        hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
-    return _Found(check.name, smallest, tuple(tensors), count)
-
-
-def _try(check: Check, subject: Subject, case: Case) -> _Found:
-    """One check on one case; no examples where the case cannot be judged."""
-    failure = None
-    try:
-        comparison = check.function(subject, case)
-    except (Inconclusive, NotImplementedError):
-        return _Found(check.name, None, (), 0)
-    except CheckFailed as error:
-        comparison = error.comparison
-        failure = Failure(check.name, check.catches, error.sentence, case, comparison)
-    except Exception as error:
-        comparison = None
-        sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ")
-        failure = Failure(check.name, check.catches, sentence, case, None, error)
-    return _Found(check.name, failure, comparison.tensors if comparison else (), 1)
+def _judged_as_clipped(found: Found, subject: Subject) -> Found:
+    """What remains of a failure when the truth is clipped as the implementation's gradients are."""
+    if found.failure is None or found.failure.case is None:
+        return found
+    check = next(check for check in CHECKS if check.name == found.check)
+    if check.function in _LINEAR:
+        return replace(found, failure=None, tensors=())
+    again = try_check(check, subject, found.failure.case)
+    return replace(found, failure=again.failure, tensors=again.tensors)
 
 
 def _unsuited(check: Check, case: Case) -> str | None:
@@ -243,38 +195,6 @@ def _unsuited(check: Check, case: Case) -> str | None:
     return None
 
 
-class _Stop(Exception):
-    """A case failed."""
-
-
-def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
-    implementation, abilities = subject.implementation, subject.abilities
-    sizes: Sizes = {
-        "T": (1, 6),
-        "B": (1, 3) if abilities.batches else 1,
-        "I": (1, 4),
-        "H": (1, 5),
-        "L": (1, 3) if abilities.stacks else 1,
-        **check.sizes,
-        **implementation.sizes,
-    }
-    if implementation.form == "vjp":
-        return cases(
-            sizes=sizes,
-            variant=implementation.variant,
-            dtypes=abilities.dtypes,
-            magnitudes=_MAGNITUDES,
-        )
-    return model_cases(
-        heads=[implementation.head],
-        sizes=sizes,
-        variant=implementation.variant,
-        dtypes=abilities.dtypes,
-        magnitudes=_MAGNITUDES,
-        only_one_hot=True,
-    )
-
-
 def _run_all(
     runnable: Sequence[Check],
     subject: Subject,
@@ -282,7 +202,7 @@ def _run_all(
     seed: int,
     executor: Executor | None,
     progress: Callable[[int], None] | None,
-) -> list[_Found]:
+) -> list[Found]:
     tell = progress or (lambda _: None)
     jobs = [
         (check, count, seed + part)
@@ -310,8 +230,8 @@ def _parts(count: int) -> list[int]:
     return [PART] * whole + [rest] * (rest > 0)
 
 
-def _joined(found: Sequence[_Found]) -> _Found:
-    return _Found(
+def _joined(found: Sequence[Found]) -> Found:
+    return Found(
         found[0].check,
         next((f.failure for f in found if f.failure is not None), None),
         tuple(tensor for f in found for tensor in f.tensors),
@@ -323,7 +243,7 @@ def _share(check: Check, runnable: Sequence[Check], examples: int) -> int:
     return max(1, round(examples * check.weight / sum(each.weight for each in runnable)))
 
 
-def _worst(found: Sequence[_Found]) -> tuple[TensorError, ...]:
+def _worst(found: Sequence[Found]) -> tuple[TensorError, ...]:
     worst: dict[str, TensorError] = {}
     for each in found:
         for tensor in each.tensors:
@@ -340,11 +260,3 @@ def _order(name: str) -> tuple[int, int, int, str]:
     if layer.isdigit():
         return 1, int(layer), _KINDS.index(kind) if kind in _KINDS else len(_KINDS), name
     return (3, 0, _STATES.index(name), name) if name in _STATES else (2, 0, 0, name)
-
-
-def _size(case: Case | None) -> tuple[int, ...]:
-    if case is None:
-        return ()
-    steps, batch, inputs = case.x.shape
-    layers, _, hidden = case.h0.shape
-    return (layers, steps * batch * hidden * inputs, steps, batch, hidden, inputs)

@@ -38,13 +38,13 @@ def character_case(
             the float64 case with the same seed, rounded.
 
     Raises:
-        ValueError: a size below 1, or a bounded head with H other than V.
+        ValueError: a size below 1, a seed below 0, or a bounded head with H other than V.
     """
     dtype = float_dtype(dtype)
     num_classes = len(text.symbols)
     model = CharModel(num_classes, num_classes if hidden is None else hidden, layers, head)
     indices, targets = window(text, steps, batch)
-    if isinstance(seed, bool) or seed < 0:
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed is {seed} but must be a whole number of at least 0.")
     rng = np.random.default_rng(seed)
     params = model.init_params(dtype=dtype, rng=rng)

@@ -12,14 +12,13 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import Abilities
+from torch_ref.harness.abilities import OUTPUTS, Abilities
 from torch_ref.harness.judge import Subject, expected_of, judge
 from torch_ref.harness.strategies import Sizes
 from torch_ref.oracles.case import Case, Results
 
-OUTPUTS = ("loss", "y", "h_n", "c_n")
 _UPSTREAM = ("dy", "dh_n", "dc_n")
-_SAME_CASE_LOUDER = 2.0**20
+_LOUDER = 2.0**20
 
 
 class CheckFailed(AssertionError):
@@ -64,10 +63,14 @@ def check_forward(subject: Subject, case: Case) -> Comparison | None:
 
 def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
     """A target that is left out of the loss because its probability rounds to 0."""
-    weight = case.params["weight_out"]
-    limit = np.log(float(np.finfo(case.dtype).max)) * 0.9
-    louder = weight.dtype.type(limit / max(1.0, float(np.abs(weight).sum(axis=1).max())))
-    loud = replace(case, params={**case.params, "weight_out": weight * louder})
+    # Logits as far apart as exp can take them one by one, so that a softmax without a shift
+    # survives; and a class of the lesser ones as the target.
+    bias = case.params["bias_out"]
+    limit = 0.9 * np.log(float(np.finfo(case.dtype).max))
+    far = np.where(np.arange(len(bias)) % 2 == 0, limit, -limit).astype(case.dtype)
+    assert case.targets is not None
+    targets = np.full_like(case.targets, len(bias) > 1)
+    loud = replace(case, params={**case.params, "bias_out": far}, targets=targets)
     expected, allowed = expected_of(subject, loud)
     actual = subject.run(loud)["loss"]
     if np.isposinf(actual):
@@ -81,13 +84,18 @@ def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
 
 
 def check_one_step(subject: Subject, case: Case) -> Comparison | None:
-    """A mistake inside a single step, where nothing is carried from step to step."""
-    return _require(judge(subject, case), "Wrong for a single step (T=1)")
+    """A mistake inside a single step, from y alone and with zero states: nothing is carried."""
+    return _require(_judge_inside(subject, _plain(case)), "Wrong for a single step (T=1)")
 
 
 def check_two_steps(subject: Subject, case: Case) -> Comparison | None:
     """A carry that is lost, doubled or taken before its update: T=2 is the first to have one."""
-    return _require(judge(subject, case), "Wrong for two steps (T=2)")
+    return _require(_judge_inside(subject, _plain(case)), "Wrong for two steps (T=2)")
+
+
+def check_every_step(subject: Subject, case: Case) -> Comparison | None:
+    """dy or the loss used at some steps only, or at the wrong ones."""
+    return _require(_judge_inside(subject, _plain(case)), "Wrong for several steps")
 
 
 def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
@@ -99,24 +107,23 @@ def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
     return None
 
 
-def check_only_dy(subject: Subject, case: Case) -> Comparison | None:
-    """dy read at the wrong step, or at the last one only."""
-    return _only(subject, case, "dy")
-
-
 def check_only_dh_n(subject: Subject, case: Case) -> Comparison | None:
     """dh_n ignored, or added somewhere other than to the last h."""
-    return _only(subject, case, "dh_n")
+    alone = replace(_plain(case), dy=np.zeros_like(case.dy), dh_n=case.dh_n)
+    return _require(_judge_inside(subject, alone), "Wrong with dh_n alone")
 
 
 def check_only_dc_n(subject: Subject, case: Case) -> Comparison | None:
     """dc_n ignored, or added somewhere other than to the last c."""
-    return _only(subject, case, "dc_n")
+    alone = replace(_plain(case), dy=np.zeros_like(case.dy), dc_n=case.dc_n)
+    return _require(_judge_inside(subject, alone), "Wrong with dc_n alone")
 
 
 def check_initial_state(subject: Subject, case: Case) -> Comparison | None:
     """h0 or c0 taken as zero: in the first step's forget gate, or in the recurrent weights."""
-    return _require(judge(subject, case), "Wrong with a non-zero initial state")
+    with_states = replace(_plain(case), h0=case.h0, c0=case.c0)
+    comparison = _judge_inside(subject, with_states)
+    return _require(comparison, "Wrong with a non-zero initial state")
 
 
 def check_gradients(subject: Subject, case: Case) -> Comparison | None:
@@ -151,7 +158,7 @@ def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | 
 
 def check_stacks(subject: Subject, case: Case) -> Comparison | None:
     """Layers that are joined wrongly: dx of a layer not passed down, states or weights mixed up."""
-    return _require(judge(subject, case), "Wrong for a stack of layers")
+    return _require(judge(subject, _plain(case)), "Wrong for a stack of layers")
 
 
 def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
@@ -172,22 +179,22 @@ def check_inputs_unmodified(subject: Subject, case: Case) -> Comparison | None:
 
 
 def check_linearity(subject: Subject, case: Case) -> Comparison | None:
-    """A pullback that is not linear: it squares, clips, or keeps something from its last call."""
-    upside_down = {name: np.flip(getattr(case, name)).copy() for name in _UPSTREAM}
-    other = replace(case, **upside_down)
-    both = replace(case, **{name: getattr(case, name) + upside_down[name] for name in _UPSTREAM})
-    parts = [_gradients(subject.run(each)) for each in (case, other)]
-    whole = _gradients(subject.run(both))
-    budgets = [expected_of(subject, each)[1] for each in (case, other, both)]
-    total = {name: parts[0][name] + parts[1][name] for name in whole}
+    """A pullback that remembers: asked again for other upstream gradients it must add up."""
+    flipped = {name: np.flip(getattr(case, name)).copy() for name in _UPSTREAM}
+    summed = {name: getattr(case, name) + flipped[name] for name in _UPSTREAM}
+    asked = (case, replace(case, **flipped), replace(case, **summed))
+    first, second, whole = subject.run_pullback(asked)
+    budgets = [expected_of(subject, each)[1] for each in asked]
+    total = {name: first[name] + second[name] for name in whole}
     limit = {name: sum(budget[name] for budget in budgets) for name in whole}
     return _require(compare_gradients(whole, total, limit), "The pullback is not linear")
 
 
 def check_clipping(subject: Subject, case: Case) -> Comparison | None:
     """A gradient that is clipped inside: it no longer grows with the upstream gradient."""
-    louder = {name: getattr(case, name) * case.dtype.type(_SAME_CASE_LOUDER) for name in _UPSTREAM}
-    _require(judge(subject, replace(case, **louder)), "Large gradients are cut off")
+    assert case.dy is not None
+    loud = replace(_plain(case), dy=case.dy * case.dtype.type(_LOUDER))
+    _require(_judge_inside(subject, loud), "Large gradients are cut off")
     return None  # its errors are those of no ordinary case
 
 
@@ -223,6 +230,7 @@ class Check:
         form: "vjp" or "loss" where only that form has the property.
         needs: results that an implementation must return for the check to make sense.
         takes: what it must not ignore, of "h0", "c0", "dh_n", "dc_n".
+        varies: a size that the check itself changes, so that it must not be bound.
     """
 
     function: Callable[[Subject, Case], Comparison | None]
@@ -231,6 +239,7 @@ class Check:
     form: str | None = None
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    varies: str = ""
 
     @property
     def name(self) -> str:
@@ -243,6 +252,7 @@ class Check:
         return str(self.function.__doc__).strip()
 
 
+_ONE = {"B": 1, "L": 1}
 CHECKS = (
     Check(check_shapes_and_dtypes, {"T": (1, 4)}),
     Check(check_inputs_unmodified, {"T": (1, 4)}),
@@ -250,23 +260,24 @@ CHECKS = (
     Check(check_forward, {"T": (1, 6)}, weight=2),
     Check(check_improbable_target, {"T": (1, 4), "L": 1}, form="loss", needs=("loss",)),
     Check(check_zero_upstream, {"T": (1, 6)}, form="vjp"),
-    Check(check_one_step, {"T": 1, "L": 1}, weight=2),
-    Check(check_two_steps, {"T": 2, "L": 1}),
-    Check(check_only_dy, {"T": (1, 6), "L": 1}, form="vjp"),
-    Check(check_only_dh_n, {"T": (1, 6)}, form="vjp", takes=("dh_n",)),
-    Check(check_only_dc_n, {"T": (1, 6)}, form="vjp", takes=("dc_n",)),
-    Check(check_initial_state, {"T": (1, 3), "L": 1}, takes=("h0",)),
-    Check(check_batch_is_sum_of_members, {"T": (1, 4), "B": (2, 3)}),
-    Check(check_stacks, {"T": (1, 4), "L": (2, 3)}),
-    Check(check_linearity, {"T": (1, 4)}, form="vjp"),
-    Check(check_clipping, {"T": (1, 4)}, form="vjp"),
+    Check(check_one_step, {"T": 1, **_ONE}, weight=2),
+    Check(check_two_steps, {"T": 2, **_ONE}),
+    Check(check_every_step, {"T": (3, 6), **_ONE}),
+    Check(check_only_dh_n, {"T": (1, 4), **_ONE}, form="vjp", takes=("dh_n",)),
+    Check(check_only_dc_n, {"T": (1, 4), **_ONE}, form="vjp", takes=("dc_n",)),
+    Check(check_initial_state, {"T": (1, 3), **_ONE}, takes=("h0",)),
     Check(
         check_carried_state,
-        {"T": (2, 6)},
+        {"T": (2, 6), **_ONE},
         form="vjp",
         needs=("h_n", "c_n", "dh0", "dc0"),
         takes=("h0", "c0", "dh_n", "dc_n"),
+        varies="T",
     ),
+    Check(check_batch_is_sum_of_members, {"T": (1, 4), "B": (2, 3), "L": 1}, varies="B"),
+    Check(check_stacks, {"T": (1, 4), "L": (2, 3)}),
+    Check(check_linearity, {"T": (1, 4)}, form="vjp"),
+    Check(check_clipping, {"T": (1, 4), **_ONE}, form="vjp"),
     Check(check_gradients, {}, weight=6),
     Check(check_long, {"T": (24, 50), "B": 1, "H": (1, 4)}),
 )
@@ -284,6 +295,8 @@ def not_applicable(check: Check, subject: Subject) -> str | None:
         return f"it needs {', '.join(ignored)}"
     if check.function is check_improbable_target and implementation.head == "bounded":
         return "the bounded head gives no class a probability near 0"
+    if check.varies in implementation.sizes:
+        return f"it needs {check.varies} to vary"
     return _size_refused(check, implementation.sizes, abilities)
 
 
@@ -299,9 +312,16 @@ def _size_refused(check: Check, bound: Mapping[str, int], abilities: Abilities) 
     return None
 
 
-def _only(subject: Subject, case: Case, kept: str) -> Comparison:
-    silent = {name: np.zeros_like(getattr(case, name)) for name in _UPSTREAM if name != kept}
-    return _require(judge(subject, replace(case, **silent)), f"Wrong with {kept} alone")
+def _plain(case: Case) -> Case:
+    """The case with zero states and nothing from beyond the window."""
+    zero = np.zeros_like(case.h0)
+    return replace(case, h0=zero, c0=zero.copy(), dh_n=zero.copy(), dc_n=zero.copy())
+
+
+def _judge_inside(subject: Subject, case: Case) -> Comparison:
+    """All but what goes to the window before: that is for check_carried_state."""
+    names = {*subject.abilities.returned} - {"dh0", "dc0"}
+    return judge(subject, case, only=names)
 
 
 def _require(comparison: Comparison, sentence: str) -> Comparison:

@@ -8,7 +8,7 @@ What an implementation does not take or return it leaves out; `abilities` finds 
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -139,14 +139,36 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
         given_case = restricted(case, implementation.without)
         results = run_program(implementation.command, given_case, timeout=implementation.timeout)
         return Answer(results, implementation.without)
-    given = _Given(
-        params=layout.params_to({name: value.copy() for name, value in case.params.items()}),
-        x=layout.input_to(case.x.copy()),
-        states=layout.states_to(case.h0.copy(), case.c0.copy()),
-    )
-    if implementation.form == "loss":
-        return _run_loss(implementation, layout, case, given)
-    return _run_vjp(implementation, layout, case, given)
+    given = _give(case, layout)
+    # A division by zero or an overflow of theirs is judged by what comes out of it.
+    with np.errstate(all="ignore"):
+        if implementation.form == "loss":
+            return _run_loss(implementation, layout, case, given)
+        return _run_vjp(implementation, layout, case, given)
+
+
+def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Callable[..., Any]:
+    """Its forward alone, forward(params, x, *states), on arrays in its own arrangement."""
+    if implementation.loss_and_grads is not None and case.targets is not None:
+        loss_and_grads, targets = implementation.loss_and_grads, case.targets
+        count = len(_taken(loss_and_grads, 3, _state_names(layout)))
+
+        def loss(params: Any, x: Any, *states: Any) -> Any:
+            return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
+
+        return loss
+    assert implementation.vjp is not None
+    vjp = implementation.vjp
+    taken = len(_taken(vjp, 2, _state_names(layout)))
+    return lambda params, x, *states: vjp(params, x, *states[:taken])[0]
+
+
+def states_taken(implementation: Implementation, layout: Layout) -> frozenset[str]:
+    """Which of "h0" and "c0" its callable takes."""
+    names = _state_names(layout)
+    if implementation.loss_and_grads is not None:
+        return _in_ours({*_taken(implementation.loss_and_grads, 3, names)})
+    return _in_ours({*_taken(implementation.vjp or (lambda: None), 2, names)})
 
 
 class MalformedAnswer(Exception):
@@ -175,9 +197,32 @@ class _Given:
         return copy.deepcopy({**self.params, "x": self.x, **states, **further})
 
 
-def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:
+def pullback_answers(implementation: Implementation, cases: Sequence[Case]) -> list[Results]:
+    """Gradients of several cases that share their forward pass, from one call of the vjp.
+
+    Args:
+        cases: equal but for dy, dh_n and dc_n.
+    """
+    layout = implementation.layout
+    assert isinstance(layout, Layout)
+    called = _call_vjp(implementation, layout, _give(cases[0], layout))
+    return [
+        _read_gradients(implementation, layout, case, called.pull(_upstream_of(case, layout)))
+        for case in cases
+    ]
+
+
+@dataclass(frozen=True)
+class _Called:
+    """What came back from a vjp, what of its arguments it took, and its pullback."""
+
+    outputs: Any
+    ignored: frozenset[str]
+    pull: Callable[[tuple[Any, ...]], Any]
+
+
+def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> _Called:
     assert implementation.vjp is not None
-    assert case.dy is not None
     names = _state_names(layout)
     states = _taken(implementation.vjp, 2, names)
     returned = implementation.vjp(
@@ -193,17 +238,36 @@ def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: 
     outputs, pullback = returned
     upstream = ("dy", *(f"d{name.removesuffix('0')}_n" for name in names))
     taken = _taken(pullback, 0, upstream)
-    dy = layout.sequence_to(case.dy.copy(), "dy")
-    further = (dy, *layout.states_to(case.dh_n.copy(), case.dc_n.copy()))
-    given = replace(given, further=further)
+
+    def pull(further: tuple[Any, ...]) -> Any:
+        return pullback(
+            *(value for name, value in zip(upstream, further, strict=True) if name in taken)
+        )
+
+    return _Called(outputs, _in_ours({*names, *upstream} - {*states, *taken}), pull)
+
+
+def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:
+    given = replace(given, further=_upstream_of(case, layout))
     before = given.copied()
-    gradients = pullback(
-        *(value for name, value in zip(upstream, further, strict=True) if name in taken)
+    called = _call_vjp(implementation, layout, given)
+    results = _read_outputs(layout, called.outputs)
+    results |= _read_gradients(implementation, layout, case, called.pull(given.further))
+    return Answer(results, called.ignored, _changed(before, given.copied()))
+
+
+def _give(case: Case, layout: Layout) -> _Given:
+    return _Given(
+        params=layout.params_to({name: value.copy() for name, value in case.params.items()}),
+        x=layout.input_to(case.x.copy()),
+        states=layout.states_to(case.h0.copy(), case.c0.copy()),
     )
-    results = _read_outputs(layout, outputs)
-    results |= _read_gradients(implementation, layout, case, gradients)
-    ignored = {*names, *upstream} - {*states, *taken}
-    return Answer(results, _in_ours(ignored), _changed(before, given.copied()))
+
+
+def _upstream_of(case: Case, layout: Layout) -> tuple[Any, ...]:
+    assert case.dy is not None
+    dy = layout.sequence_to(case.dy.copy(), "dy")
+    return (dy, *layout.states_to(case.dh_n.copy(), case.dc_n.copy()))
 
 
 def _run_loss(implementation: Implementation, layout: Layout, case: Case, given: _Given) -> Answer:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from manual_lstm.arrays import check_array, check_count, check_finite, check_targets
+from manual_lstm.model import Head
 from manual_lstm.params import lstm_sizes
 from torch_ref.harness.archive import open_archive, write_archive
 from torch_ref.harness.npy import Array
@@ -53,11 +54,13 @@ class CaseFile:
             not empty there may be others than here; either way nothing but their dtype and their
             being finite has been checked.
         sizes: T, B, I, H, L and, with a head, V.
+        head: "linear", "bounded", or None where there are no targets.
         layout, variant: as they stand in case.json.
     """
 
     case: Case
     sizes: Mapping[str, int]
+    head: Head | None
     layout: Mapping[str, Any]
     variant: Mapping[str, Any]
 
@@ -69,6 +72,7 @@ def save_case(
     layout_json: Mapping[str, Any] | None = None,
     variant_json: Mapping[str, Any] | None = None,
     sizes: Mapping[str, int] | None = None,
+    head: Head | None = None,
 ) -> None:
     """Write a case, whole or not at all.
 
@@ -77,6 +81,7 @@ def save_case(
         layout_json, variant_json: what the case's arrays differ in from this project's.
         sizes: T, B, I, H, L and, with a head, V; None reads them from the arrays, which needs
             this project's own layout.
+        head: of a case with targets; None is "linear" if there is a weight_out, else "bounded".
 
     Raises:
         ValueError: the path exists or cannot be written, or the case's arrays do not fit together.
@@ -84,18 +89,19 @@ def save_case(
     layout, variant = dict(layout_json or {}), dict(variant_json or {})
     if sizes is None and (layout or variant):
         raise ValueError("sizes is None but must be given with a layout or a variant.")
-    document = {
+    document: dict[str, Any] = {
         "format": CASE_FORMAT,
         "version": VERSION,
         "sizes": dict(_own_sizes(case) if sizes is None else sizes),
         "dtype": str(case.dtype),
-        "head": _head(case),
+        "head": _head(case) if head is None else head,
         "reduction": None if case.targets is None else "mean",
         "layout": layout,
         "variant": variant,
     }
     arrays = _case_arrays(case)
     _check_document(document)
+    document["sizes"] = {name: int(size) for name, size in document["sizes"].items()}
     _check_case_names(document, arrays)
     _check_case(document, arrays)
     write_archive(path, "case.json", document, arrays)
@@ -137,7 +143,9 @@ def read_case(path: str | Path) -> CaseFile:
     else:
         targets = targets.astype(np.int64)
         case = Case(arrays, x, h0, c0, dh_n, dc_n, targets=targets, dloss=float(dloss))
-    return CaseFile(case, document["sizes"], document["layout"], document["variant"])
+    return CaseFile(
+        case, document["sizes"], document["head"], document["layout"], document["variant"]
+    )
 
 
 def save_result(results: Results, case: Case, path: str | Path) -> None:
@@ -201,11 +209,11 @@ def _named(path: str | Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        text = str(error)
-        raise ValueError(text if text.startswith(f"{path} ") else f"{path}: {text}") from None
+        text, name = str(error), str(Path(path))
+        raise ValueError(text if text.startswith(f"{name} ") else f"{name}: {text}") from None
 
 
-def _head(case: Case) -> str | None:
+def _head(case: Case) -> Head | None:
     if case.targets is None:
         return None
     return "linear" if "weight_out" in case.params else "bounded"

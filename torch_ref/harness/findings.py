@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.checks import OUTPUTS
-from torch_ref.harness.judge import Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import Clipping, Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case
 
 Array = NDArray[Any]
@@ -32,23 +32,10 @@ class Scale:
                 "Every gradient is right but for its sign. At the softmax the gradient is "
                 "(p - onehot) / (T B), equation (26), not (onehot - p)."
             )
-        return f"Every gradient is right but for one factor common to all: {self.words}."
-
-
-@dataclass(frozen=True)
-class Clipping:
-    """Gradients are cut off inside, by value or by norm, at `limit`."""
-
-    kind: Literal["value", "norm"]
-    limit: float
-
-    @property
-    def sentence(self) -> str:
-        """The finding for people."""
-        return (
-            f"Gradients are clipped inside, by {self.kind} at {self.limit:.6g}, and right where "
-            "they are smaller. Clip after the comparison."
-        )
+        sentence = f"Every gradient is right but for one factor common to all: {self.words}."
+        if self.words in ("T", "T B"):
+            return f'{sentence} Of a loss that is a sum it is right: reduction="sum" says so.'
+        return sentence
 
 
 @dataclass(frozen=True)
@@ -103,6 +90,8 @@ def _clipping_of(
         for each in (actual, expected, allowed)
     )
     limit = float(np.max(np.abs(a)))
+    if limit == 0:
+        return None
     cut = np.abs(a) == limit
     right = np.abs(a - e) <= b
     if cut.sum() > 1 and not right.all() and np.all(right | (cut & (np.abs(e) >= limit))):
@@ -177,6 +166,10 @@ def _common_ratio(
         np.concatenate([np.ravel(each[name]) for name in actual])
         for each in (actual, expected, allowed)
     )
+    fixed = b == 0  # nothing is allowed: what leaks through a bias neuron, by any factor
+    if (a[fixed] != e[fixed]).any():
+        return None
+    a, e, b = a[~fixed], e[~fixed], b[~fixed]
     under = float(np.sum(np.square(e / b)))
     if under == 0 or not np.isfinite(a).all():
         return None

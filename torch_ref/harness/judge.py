@@ -1,25 +1,62 @@
 """One case, one implementation, one verdict: what it made of the case against the truth."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import Abilities
-from torch_ref.harness.contract import Answer, Implementation, restricted, run_implementation
+from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.contract import (
+    Answer,
+    Implementation,
+    pullback_answers,
+    restricted,
+    run_implementation,
+)
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.truth import truth
 
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """Gradients are cut off inside, by value or by norm, at `limit`."""
+
+    kind: Literal["value", "norm"]
+    limit: float
+
+    @property
+    def sentence(self) -> str:
+        """The finding for people."""
+        return (
+            f"Gradients are clipped inside, by {self.kind} at {self.limit:.6g}, and right where "
+            "they are smaller."
+        )
+
+    def __call__(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
+        """The gradients as they come out clipped: equation (29), or (28) without eps."""
+        if self.kind == "value":
+            return {name: np.clip(g, -self.limit, self.limit) for name, g in gradients.items()}
+        norm = np.sqrt(
+            sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients.values())
+        )
+        factor = min(1.0, self.limit / norm) if norm > 0 else 1.0
+        return {name: g * factor for name, g in gradients.items()}
+
 
 @dataclass(frozen=True)
 class Subject:
-    """An implementation whose layout is known, and what it can do."""
+    """An implementation whose layout is known, what it can do, and how it clips, if it does."""
 
     implementation: Implementation
     abilities: Abilities
+    clipping: Clipping | None = None
 
     def answer(self, case: Case) -> Answer:
         """What it makes of a case, and what it did to it."""
@@ -28,6 +65,27 @@ class Subject:
     def run(self, case: Case) -> Results:
         """What it makes of a case, in manual_lstm's arrangement."""
         return self.answer(case).results
+
+    def run_pullback(self, cases: Sequence[Case]) -> list[Results]:
+        """Gradients of cases that differ in their upstream gradients only, of one forward pass."""
+        return pullback_answers(self.implementation, cases)
+
+
+def given_case(subject: Subject, case: Case) -> Case:
+    """The case that an implementation is really given by one: what it ignores is zero.
+
+    A loss that is a sum has the upstream gradient T B, as the mean's gradient is that of 1.
+    """
+    real = restricted(case, subject.abilities.ignored)
+    count = 1 if case.targets is None else case.targets.size
+    scale = float(count) if subject.implementation.reduction == "sum" else 1.0
+    return replace(real, dloss=real.dloss * scale)
+
+
+def precision_of(subject: Subject) -> np.dtype | None:
+    """The only dtype that an implementation computes in; None where it is the case's."""
+    dtypes = subject.abilities.dtypes
+    return np.dtype(dtypes[0]) if len(dtypes) == 1 else None
 
 
 class Inconclusive(Exception):
@@ -42,12 +100,9 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
     Raises:
         Inconclusive: the error budget is.
     """
-    real = restricted(case, subject.abilities.ignored)
-    count = 1 if case.targets is None else case.targets.size
-    scale = float(count) if subject.implementation.reduction == "sum" else 1.0
-    real = replace(real, dloss=real.dloss * scale)
-    dtype = np.dtype(subject.abilities.dtypes[0]) if len(subject.abilities.dtypes) == 1 else None
-    budget = error_budget(real, dtype=dtype)
+    real = given_case(subject, case)
+    scale = real.dloss / case.dloss
+    budget = error_budget(real, dtype=precision_of(subject))
     if not budget.conclusive:
         raise Inconclusive
     expected, allowed = dict(truth(real)), dict(budget.allowed)
@@ -57,6 +112,9 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
     if isinstance(layout, Layout):
         # What only this layout has: a second bias's gradient, what leaks through a bias neuron.
         expected, allowed = layout.complete(expected), layout.complete(allowed)
+    if subject.clipping is not None:
+        names = [name for name in subject.abilities.returned if name not in OUTPUTS]
+        expected |= subject.clipping({name: expected[name] for name in names})
     return expected, allowed
 
 

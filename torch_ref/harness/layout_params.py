@@ -25,6 +25,7 @@ Array = NDArray[Any]
 _PEEPHOLE = re.compile(r"weight_c[ifo]_l\d+")
 _HEAD = ("weight_out", "bias_out")
 _BIASES = ("bias_ih", "bias_hh")
+_OURS = {"w": "weight_ih_l{}", "u": "weight_hh_l{}", "b": "bias_l{}", "p": "bias_l{}"}
 
 
 def params_to(layout: LayoutFields, params: Params) -> dict[str, Array]:
@@ -114,9 +115,6 @@ def params_from(
             ours[f"bias_l{layer}"] = np.zeros(len(weight), weight.dtype)
     lstm_sizes(ours)
     return ours
-
-
-_OURS = {"w": "weight_ih_l{}", "u": "weight_hh_l{}", "b": "bias_l{}", "p": "bias_l{}"}
 
 
 def _letters(layout: LayoutFields) -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_names import layouts_with_shapes
 
 Array = NDArray[Any]
-OUTPUTS = ("y", "h_n", "c_n")
+OUTPUTS = ("loss", "y", "h_n", "c_n")
 # What is searched besides the order of the gates. A layout for "separate" gates needs names with
 # {gate}, so these are the arrangements of four gates in one array.
 AXES: dict[str, tuple[Any, ...]] = {
@@ -73,11 +73,12 @@ def find_layout(
     Args:
         forward: theirs, forward(params, x, h0, c0), or forward(params, x, state0) where `base`
             joins the states, on arrays in their arrangement. It returns y, or a tuple of y and
-            the last states, None for what it does not have. An exception means that the
-            arrangement does not fit.
-        params, x, h0, c0: the case in our arrangement. With H = 1, T = 1 or c0 = 0 some
-            arrangements cannot be told apart.
-        expected_outputs: "y" (T, B, H), "h_n", "c_n" (L, B, H), or some of them, exact.
+            the last states, None for what it does not have; or, where expected_outputs is the
+            "loss", that. An exception means that the arrangement does not fit.
+        params, x, h0, c0: the case in our arrangement. With H = 1, or with gates of equal
+            weights, some arrangements cannot be told apart.
+        expected_outputs: "y" (T, B, H), "h_n", "c_n" (L, B, H), or some of them, exact; or the
+            "loss".
         allowed: for each of them how far each element may be off, from `error_budget`.
         base: what is assumed until something else fits better, and the names of their arrays.
         axes: fields of `Layout` and the values to try, each with every order of the gates. None
@@ -86,8 +87,8 @@ def find_layout(
             are known: only arrangements with these are tried, and `base` need not have the names.
 
     Returns:
-        The finding. Two arrangements that differ in more than the order of the gates are
-        compared by how many fields differ from `base`.
+        The finding; of several arrangements that fit the first has the fewest fields, the gates'
+        order not counted, that differ from `base`.
 
     Raises:
         ValueError: params are not a stack's, or expected_outputs has another name or none.
@@ -121,7 +122,9 @@ def find_layout(
             try:
                 with np.errstate(all="ignore"), warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    outputs = _outputs(layout, forward(theirs, *arrays))
+                    result = forward(theirs, *arrays)
+                of_loss = "loss" in expected_outputs
+                outputs = {"loss": np.asarray(result)} if of_loss else _outputs(layout, result)
             except _OF_VALUES:
                 continue
             except Exception:

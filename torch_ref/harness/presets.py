@@ -96,8 +96,8 @@ BASIC_LSTM_CELL = Layout(
     bias_ih="bias",
 )
 
-# One vector as cuDNN reads it and MXNet's RNN operator takes it: all layers' matrices, then all
-# layers' biases.
+# One vector, as torch hands it to cuDNN and as MXNet's RNN operator takes it: all layers' matrices,
+# then all layers' biases.
 FLAT = Layout(
     bias="pair",
     flat="weight_ih weight_hh; bias_ih bias_hh",

@@ -10,13 +10,15 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from manual_lstm.model import Head
 from torch_ref.harness.exchange import load_result, save_case
 from torch_ref.oracles.case import Case, Results
 
@@ -84,6 +86,7 @@ def run_program(
     layout_json: Mapping[str, Any] | None = None,
     variant_json: Mapping[str, Any] | None = None,
     sizes: Mapping[str, int] | None = None,
+    head: Head | None = None,
 ) -> Results:
     """What a program makes of a case; see torch_ref/harness/exchange.py for the files.
 
@@ -93,7 +96,7 @@ def run_program(
             of an empty folder; {case}.npz, {result}.npz and .safetensors become such files.
             Standard input is empty, standard output is thrown away.
         timeout: in seconds.
-        layout_json, variant_json, sizes: as for `save_case`.
+        layout_json, variant_json, sizes, head: as for `save_case`.
 
     Returns:
         As `load_result`.
@@ -109,7 +112,12 @@ def run_program(
     with tempfile.TemporaryDirectory(prefix="manual-lstm-", ignore_cleanup_errors=True) as folder:
         paths = _paths(words, Path(folder))
         save_case(
-            case, paths["case"], layout_json=layout_json, variant_json=variant_json, sizes=sizes
+            case,
+            paths["case"],
+            layout_json=layout_json,
+            variant_json=variant_json,
+            sizes=sizes,
+            head=head,
         )
         if not paths["result"].suffix:
             paths["result"].mkdir()
@@ -148,8 +156,43 @@ def _paths(words: list[str], folder: Path) -> dict[str, Path]:
 
 def _run(command: str, words: list[str], timeout: float) -> tuple[str, ...]:
     deadline = time.monotonic() + timeout
+    tail = bytearray()
+    with ExitStack() as stack:
+        with _interrupts_wait():
+            process = _start(words)
+            stack.enter_context(process)
+            stack.callback(_end, process, tail)
+        in_time = _wait(process, deadline, tail)
+    stderr = tuple(tail.decode(errors="replace").splitlines()[-LAST_LINES:])
+    if not in_time:
+        raise ProgramTimedOut(command, timeout, stderr)
+    if process.returncode < 0:
+        raise ProgramCrashed(command, None, _signal_name(-process.returncode), stderr)
+    if process.returncode > 0:
+        raise ProgramCrashed(command, process.returncode, None, stderr)
+    return stderr
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C takes effect at the end of the block, not between a start and the duty to end it."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    pending: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pending.append(number))
     try:
-        process = subprocess.Popen(
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pending:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _start(words: list[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -159,22 +202,6 @@ def _run(command: str, words: list[str], timeout: float) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"program {words[0]!r} cannot be run: {reason}.") from None
-    with process:
-        assert process.stderr is not None
-        tail = bytearray()
-        try:
-            in_time = _wait(process, deadline, tail)
-        finally:
-            _kill_group(process)
-        _drain(process.stderr.fileno(), tail)
-    stderr = _last_lines(tail)
-    if not in_time:
-        raise ProgramTimedOut(command, timeout, stderr)
-    if process.returncode < 0:
-        raise ProgramCrashed(command, None, _signal_name(-process.returncode), stderr)
-    if process.returncode > 0:
-        raise ProgramCrashed(command, process.returncode, None, stderr)
-    return stderr
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float, tail: bytearray) -> bool:
@@ -188,7 +215,7 @@ def _wait(process: subprocess.Popen[bytes], deadline: float, tail: bytearray) ->
             if left <= 0:
                 return False
             pause = min(left, _POLL_SECONDS)
-            if not selector.get_map():  # it closed its standard error but goes on
+            if not selector.get_map():  # it ends, or goes on without standard error
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(pause)
             elif selector.select(pause) and not _keep(os.read(stderr, _TAIL_BYTES), tail):
@@ -196,14 +223,16 @@ def _wait(process: subprocess.Popen[bytes], deadline: float, tail: bytearray) ->
     return True
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], tail: bytearray) -> None:
+    """Kill the whole group and keep what the pipe still holds.
+
+    A process that has left the group may hold the pipe open: no waiting for its end.
+    """
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _drain(stderr: int, tail: bytearray) -> None:
-    """What the pipe still holds. A program that left the group may hold it open: no waiting."""
+    assert process.stderr is not None
+    stderr = process.stderr.fileno()
     os.set_blocking(stderr, False)
     with suppress(BlockingIOError):
         for _ in range(_PIPE_BYTES // _TAIL_BYTES):
@@ -215,10 +244,6 @@ def _keep(chunk: bytes, tail: bytearray) -> bool:
     tail += chunk
     del tail[:-_TAIL_BYTES]
     return bool(chunk)
-
-
-def _last_lines(tail: bytearray) -> tuple[str, ...]:
-    return tuple(tail.decode(errors="replace").splitlines()[-LAST_LINES:])
 
 
 def _last(stderr: tuple[str, ...]) -> str:

@@ -4,36 +4,59 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torch_ref.compare.errors import Comparison
+from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.diagnosis.blind_spots import Blindness
+from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
+from torch_ref.reports.diagnosis import diagnosis_json
 from torch_ref.reports.names import locate
 
+_KEYS = (
+    "name",
+    "shape",
+    "max_abs",
+    "max_rel",
+    "max_ulp",
+    "tolerance",
+    "worst_index",
+    "verdict",
+)
 
-def comparison_json(comparison: Comparison, reproduce: str) -> dict[str, Any]:
+
+def comparison_json(
+    comparison: Comparison, reproduce: str, blind_spots: Sequence[str] = ()
+) -> dict[str, Any]:
     """The report as JSON holds it. What this command does not look for is empty or null.
 
     A number that is NaN or infinite is null: JSON has no word for it.
     """
     return {
         "verdict": comparison.verdict,
-        "tensors": [_finite(asdict(tensor)) for tensor in comparison.tensors],
+        "tensors": [_entry(tensor) for tensor in comparison.tensors],
+        "arbitration": comparison.arbitration,
         "diagnosis": [],
         "first_wrong": None,
         "layout": {},
         "scale": None,
         "unverified": [],
-        "blind_spots": [],
+        "blind_spots": list(blind_spots),
         "reproduce": reproduce,
     }
 
 
-def check_json(report: CheckReport, reproduce: str) -> dict[str, Any]:
+def check_json(
+    report: CheckReport,
+    reproduce: str,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+) -> dict[str, Any]:
     """A campaign's report, in the form that every command prints, and its checks one by one."""
     first = report.failures[0] if report.failures else None
     worst = None
@@ -59,7 +82,9 @@ def check_json(report: CheckReport, reproduce: str) -> dict[str, Any]:
         "layout": {"sentence": report.layout} if report.layout else {},
         "scale": report.scale and report.scale.ratio,
         "clipping": report.clipping and asdict(report.clipping),
+        "diagnosis": diagnosis_json(diagnosis),
         "unverified": list(report.unverified),
+        "blind_spots": [m.identifier for m in blindness.blind] if blindness else [],
         "checks": checks,
     }
 
@@ -69,13 +94,19 @@ def write_json(report: dict[str, Any], target: str) -> None:
 
     Raises:
         ValueError: the file cannot be written.
+        OSError: standard output cannot be written.
     """
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
     if target == "-":
         sys.stdout.write(text)
+        sys.stdout.flush()
         return
-    path = Path(target)
     try:
+        if Path(target).exists() and not Path(target).is_file():
+            # A device or a pipe: it is written to, never replaced.
+            Path(target).write_text(text, encoding="utf-8")
+            return
+        path = Path(target).resolve()
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
         ) as file:
@@ -92,8 +123,8 @@ def write_json(report: dict[str, Any], target: str) -> None:
         raise ValueError(f"--json file {target!r} cannot be written: {error.strerror}.") from None
 
 
-def _finite(entry: dict[str, Any]) -> dict[str, Any]:
+def _entry(tensor: TensorError) -> dict[str, Any]:
     return {
         key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in entry.items()
+        for key, value in ((key, getattr(tensor, key)) for key in _KEYS)
     }

@@ -6,41 +6,55 @@ from rich.console import Console
 from rich.text import Text
 
 from torch_ref.compare.errors import Comparison
+from torch_ref.diagnosis.blind_spots import Blindness
+from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
+from torch_ref.reports.diagnosis import blindness_text, diagnosis_lines
 from torch_ref.reports.text import comparison_table
 
 
-def print_check(console: Console, report: CheckReport, reproduce: str) -> None:
-    """Header, table, findings, what is not verified, and how to run it again."""
+def print_check(
+    console: Console,
+    report: CheckReport,
+    reproduce: str,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+) -> None:
+    """Header, table, diagnosis or findings, what is not verified, and how to run it again."""
     ran = len(report.passed) + len(report.failures) + len(report.expected_failures)
     console.print(
-        f"{report.name}\n{' and '.join(report.dtypes)}   {ran} checks   "
+        f"{report.name}\n{' and '.join(report.dtypes) or 'not run'}   {ran} checks   "
         f"{report.examples} cases   {report.seconds:.1f} s\n",
         highlight=False,
     )
     if report.tensors:
         console.print(comparison_table(Comparison(report.tensors)), highlight=False)
         console.print()
-    for line in _lines(report):
+    for line in _lines(report, diagnosis):
         console.print(line, highlight=False)
+    if blindness is not None:
+        console.print(Text(blindness_text(blindness)))
     console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
 
 
-def _lines(report: CheckReport) -> Iterator[Text]:
+def _lines(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[Text]:
+    explained = diagnosis is not None and diagnosis.finding is not None
     if report.verdict == "agree":
         yield Text.assemble(
             ("AGREES. ", "bold green"),
             f"Rounding explains every difference in {len(report.tensors)} tensors.",
         )
     else:
-        yield Text.assemble(("DISAGREES. ", "bold red"), _headline(report))
+        headline, *rest = _headline(report, diagnosis)
+        yield Text.assemble(("DISAGREES. ", "bold red"), headline)
+        yield from rest
     if report.layout:
         yield Text(report.layout)
     if report.clipping is not None:
         yield Text(report.clipping.sentence)
-    if len(report.failures) > 1 and report.scale is None:
+    if len(report.failures) > 1 and report.scale is None and not explained:
         yield Text(f"Fails too: {', '.join(failure.check for failure in report.failures[1:])}.")
-    if report.failures and report.passed and report.scale is None:
+    if report.failures and report.passed and report.scale is None and not explained:
         yield Text(f"Holds: {', '.join(report.passed)}.")
     for check, reason in report.expected_failures.items():
         yield Text(f"Fails as expected: {check} ({reason}).")
@@ -48,11 +62,18 @@ def _lines(report: CheckReport) -> Iterator[Text]:
         yield Text(f"Not verified: {'; '.join(report.unverified)}.")
 
 
-def _headline(report: CheckReport) -> str:
+def _headline(report: CheckReport, diagnosis: Diagnosis | None) -> list[Text]:
+    """What follows the verdict: the diagnosis where there is one, else the first failed check."""
     if not report.failures:
-        return "No check could be run."
+        return [Text("No check could be run.")]
+    found = diagnosis is not None and diagnosis.finding is not None
+    if diagnosis is not None and found:
+        return list(diagnosis_lines(diagnosis))
     if report.scale is not None:
-        return report.scale.sentence
+        return [Text(report.scale.sentence)]
     first = report.failures[0]
     catches = f" It is there to catch:\n  {first.catches}" if first.catches else ""
-    return f"{first.check} fails: {first.sentence}{catches}"
+    lines = [Text(f"{first.check} fails: {first.sentence}{catches}")]
+    if diagnosis is not None and diagnosis.located and report.clipping is None:
+        lines += diagnosis_lines(diagnosis)
+    return lines

@@ -3,6 +3,7 @@
 from typing import Any
 
 from manual_lstm.params import GATES
+from torch_ref.oracles.variant import PEEPHOLES
 
 
 def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> str:
@@ -24,6 +25,8 @@ def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | Non
         if kind.startswith("bias"):
             return row
         return f"{row} {'x' if kind == 'weight_ih' else 'h'}[{index[1]}]"
+    if kind in PEEPHOLES:
+        return f"{kind[-1]}[{index[0]}] c[{index[0]}]"
     if kind == "weight_out":
         return f"class {index[0]} h[{index[1]}]"
     if kind == "bias_out":

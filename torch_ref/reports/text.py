@@ -10,20 +10,25 @@ from torch_ref.reports.names import element_name
 def comparison_table(comparison: Comparison) -> Table:
     """One line for each tensor: how far off, what was allowed, where, and the verdict."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for header in ("tensor", "shape"):
-        table.add_column(header, no_wrap=True)
+    # Where a line is too long the shape and the element go on below; the verdict stays.
+    table.add_column("tensor", no_wrap=True)
+    table.add_column("shape", overflow="fold")
     for header in ("max abs", "max rel", "ULP", "allowed", "used"):
         table.add_column(header, justify="right", no_wrap=True)
-    for header in ("worst element", ""):
-        table.add_column(header, no_wrap=True)
+    table.add_column("worst element", overflow="fold")
+    table.add_column("", no_wrap=True)
     for tensor in comparison.tensors:
         table.add_row(*_row(tensor))
     return table
 
 
 def summary(comparison: Comparison, left: str, right: str) -> Text:
-    """The verdict in a sentence."""
+    """The verdict in a sentence, and in another which side is right, if that is known."""
     tensors = comparison.tensors
+    if not tensors:
+        return Text.assemble(
+            ("DISAGREES. ", "bold red"), f"{left} and {right} have no tensor to compare."
+        )
     wrong = [tensor.name for tensor in tensors if tensor.verdict == "disagree"]
     if not wrong:
         most = max(tensors, key=lambda tensor: tensor.used)
@@ -36,15 +41,16 @@ def summary(comparison: Comparison, left: str, right: str) -> Text:
         ("DISAGREES. ", "bold red"),
         f"{left} and {right} differ by more than rounding explains in {len(wrong)} of "
         f"{len(tensors)} tensors: {', '.join(wrong)}.",
+        "" if comparison.arbitration is None else f" {comparison.arbitration}",
     )
 
 
 def _row(tensor: TensorError) -> list[Text | str]:
     verdict = Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
     shape = "(" + ",".join(map(str, tensor.shape)) + ")"
-    if tensor.worst_index is None:
-        return [tensor.name, shape, "", "", "", "", "", tensor.reason, verdict]
     where = element_name(tensor.name, tensor.shape, tensor.worst_index)
+    if tensor.reason:
+        return [tensor.name, shape, "", "", "", "", "", f"{where} {tensor.reason}".strip(), verdict]
     return [
         tensor.name,
         shape,

@@ -1,5 +1,7 @@
 """What a program in another language starts from: a header for the files, and a skeleton."""
 
+import os
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -7,7 +9,7 @@ LANGUAGES = ("cpp",)
 
 
 def write_client(language: str, folder: str | Path) -> tuple[Path, ...]:
-    """Write the files that a client in another language starts from.
+    """Write the files that a client in another language starts from, all or none.
 
     Args:
         language: one of LANGUAGES.
@@ -24,13 +26,16 @@ def write_client(language: str, folder: str | Path) -> tuple[Path, ...]:
     sources = sorted(files(__package__).joinpath(language).iterdir(), key=lambda file: file.name)
     targets = tuple(Path(folder) / source.name for source in sources)
     for target in targets:
-        if target.exists():
+        if os.path.lexists(target):
             raise ValueError(f"{target} exists already: choose another folder or remove it.")
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for source, target in zip(sources, targets, strict=True):
-            with target.open("xb") as file:
-                file.write(source.read_bytes())
+        with ExitStack() as undo:
+            for source, target in zip(sources, targets, strict=True):
+                with target.open("xb") as file:
+                    undo.callback(target.unlink)
+                    file.write(source.read_bytes())
+            undo.pop_all()
     except OSError as error:
         raise ValueError(
             f"{error.filename or folder} cannot be written: {error.strerror}."

@@ -1,0 +1,1 @@
+"""What scripts/tolerance_study.py measures: false alarms, power, closeness, cost."""

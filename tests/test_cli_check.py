@@ -1,0 +1,264 @@
+"""`manual-lstm check`: verdicts, exit statuses, and what it leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import manual_lstm
+from torch_ref import load_case, run_case, save_result
+from torch_ref.cli import main
+
+MODULES = {
+    "right": """
+import manual_lstm
+vjp = manual_lstm.vjp
+""",
+    "wrong": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+    return outputs, lambda dy, dh_n, dc_n: pullback(dy, dh_n, 0 * dc_n)
+""",
+    "crashes": """
+def vjp(params, x, h0, c0):
+    raise IndexError("list index out of range")
+""",
+    "crashes_late": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    if len(x) > 4:
+        raise IndexError("list index out of range")
+    return manual_lstm.vjp(params, x, h0, c0)
+""",
+    "malformed": """
+def vjp(params, x, h0, c0):
+    return None
+""",
+    "broken": "import nowhere_to_be_found\n",
+    "raises": "1 / 0\n",
+    "nothing": "vjp = 3\n",
+}
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, capsys):
+    """A function from arguments to (exit status, stdout, stderr), in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["manual-lstm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capsys.readouterr()
+        return stopped.value.code or 0, out, err
+
+    yield run
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def test_a_right_lstm(command):
+    """Exit status 0, a table, what is not verified, and nothing left behind."""
+    status, out, _ = command("check", "right:vjp", "--examples", 40)
+    assert status == 0
+    assert "AGREES" in out
+    assert "dweight_hh_l0" in out
+    assert not Path("out").exists()
+
+
+def test_a_wrong_lstm_and_its_failing_case(command):
+    """Exit status 1; the failing case is kept and fails again by itself."""
+    status, out, _ = command("check", "wrong:vjp", "--examples", 40)
+    assert status == 1
+    assert "DISAGREES" in out
+    (folder,) = Path("out").iterdir()
+    assert f"manual-lstm check wrong:vjp --case {folder}" in out
+    assert np.any(load_case(folder).dc_n != 0)
+    status, out, _ = command("check", "wrong:vjp", "--case", folder)
+    assert status == 1
+    status, out, _ = command("check", "right:vjp", "--case", folder)
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "words"),
+    [
+        ("crashes:vjp", 3, "crashes:vjp: IndexError: list index out of range"),
+        ("broken:vjp", 2, "target 'broken:vjp' cannot be imported: No module named"),
+        ("raises:vjp", 2, "target 'raises:vjp' cannot be imported: ZeroDivisionError"),
+        ("nothing:vjp", 2, "the implementation is int but must be"),
+        ("right:other", 2, "target 'right:other': right has no other"),
+        ("right", 2, "target is 'right' but must be package.module:object"),
+        ("nowhere:vjp", 2, "cannot be imported"),
+    ],
+)
+def test_what_cannot_be_checked(command, target, status, words):
+    """One line on standard error, nothing on standard output, the right exit status."""
+    found, out, err = command("check", target, "--examples", 20)
+    assert found == status
+    assert out == ""
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_a_crash_in_the_middle(command):
+    """Exit status 3, and the case on which it crashes is kept."""
+    status, out, _ = command("check", "crashes_late:vjp", "--examples", 40)
+    assert status == 3
+    assert "It raises IndexError: list index out of range" in " ".join(out.split())
+    assert list(Path("out").iterdir())
+
+
+def test_an_answer_that_is_none(command):
+    """A malformed answer is a failed verdict with a sentence, exit status 1."""
+    status, out, _ = command("check", "malformed:vjp", "--examples", 20)
+    assert status == 1
+    assert "returned NoneType but must return" in " ".join(out.split())
+
+
+def test_json_and_nothing_else(command):
+    """--json - prints JSON alone, with the keys of the design."""
+    status, out, _ = command("check", "wrong:vjp", "--examples", 40, "--json", "-")
+    report = json.loads(out)
+    assert status == 1
+    assert report["verdict"] == "disagree"
+    assert {"tensors", "diagnosis", "first_wrong", "layout", "scale", "unverified"} <= set(report)
+    assert report["first_wrong"]["tensor"].startswith("d")
+    verdicts = {check["name"]: check["verdict"] for check in report["checks"]}
+    assert verdicts["check_only_dc_n"] == "disagree"
+    assert verdicts["check_only_dh_n"] == "agree"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "check needs just one of package.module:object, --command and --dump"),
+        (("right:vjp", "--command", "a {case} {result}"), "check needs just one of"),
+        (("--dump", "nowhere"), "nowhere has no case, case.npz or case.safetensors"),
+        (
+            ("right:vjp", "--layout", "mine"),
+            "layout is 'mine' but must be one of",
+        ),
+        (("--dump", "x", "--layout", "torch"), "--layout is for package.module:object"),
+        (("right:vjp", "--case", "nowhere"), "nowhere cannot be read"),
+        (("--command", "./prog"), "has no {case}"),
+        (("--command", "./nowhere {case} {result}"), "program './nowhere' cannot be run"),
+        (("--command", "a {case} {result}", "--without", "x"), "without is 'x' but must be one of"),
+        (("right:vjp", "--examples", "0"), "--examples"),
+        (("right:vjp", "--json", "nowhere/report.json"), "cannot be written"),
+    ],
+)
+def test_wrong_usage(command, arguments, words):
+    """Exit status 2 and one line that says what is wrong."""
+    status, out, err = command("check", *arguments)
+    assert status == 2
+    assert words in err
+    assert "Traceback" not in err + out
+
+
+@pytest.mark.parametrize("ending", ["", ".npz", ".safetensors"])
+def test_a_dump(command, ending):
+    """A case and a result that lie in files are judged; a wrong result disagrees."""
+    Path("dump").mkdir()
+    assert command("case", "--out", f"dump/case{ending}", "--steps", 4, "--inputs", 5)[0] == 0
+    case = load_case(f"dump/case{ending}")
+    results = run_case(case, manual_lstm.CharModel(5, 5).vjp)
+    save_result(results, case, f"dump/result{ending}")
+    status, out, _ = command("check", "--dump", "dump")
+    assert status == 0
+    assert "AGREES" in out
+    shutil.rmtree(f"dump/result{ending}") if not ending else Path(f"dump/result{ending}").unlink()
+    save_result(results | {"dbias_l0": results["dbias_l0"] * 1.01}, case, f"dump/result{ending}")
+    status, out, _ = command("check", "--dump", "dump")
+    assert status == 1
+    assert "Wrong: dbias_l0" in out
+
+
+def test_a_layout_that_is_named_or_found(command):
+    """--layout takes a preset or auto; with the wrong one the forward disagrees."""
+    module = Path("course.py")
+    module.write_text(COURSE, encoding="utf-8")
+    assert command("check", "course:vjp", "--layout", "course", "--examples", 40)[0] == 0
+    status, out, _ = command("check", "course:vjp", "--layout", "auto", "--examples", 40)
+    assert status == 0
+    assert "Its layout was found: course" in out
+    sys.modules.pop("course")
+
+
+COURSE = """
+import manual_lstm
+from torch_ref import preset
+course = preset("course")
+def vjp(params, x, h0, c0):
+    ours = course.params_from(params)
+    to, of = course.state_to, course.state_from
+    (y, h, c), pullback = manual_lstm.vjp(ours, course.sequence_from(x), of(h0), of(c0))
+    def back(dy, dh_n, dc_n):
+        g = pullback(course.sequence_from(dy), of(dh_n), of(dc_n))
+        theirs = course.params_to({name: g["d" + name] for name in ours})
+        return {"d" + name: value for name, value in theirs.items()}
+    return (course.sequence_to(y), to(h), to(c)), back
+"""
+PROGRAM = """
+import shutil
+import signal
+import subprocess
+import sys
+case, result = sys.argv[1:3]
+{body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ("sys.exit('no memory left')", 3, "no memory left"),
+        ("import time; time.sleep(60)", 4, "still running after 0.5 s"),
+        ("pass", 1, "left no usable result"),
+    ],
+)
+def test_a_program_that_fails(command, tmp_path, body, status, words):
+    """Crash 3, time-out 4, no result 1; each in a sentence."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(body=body), encoding="utf-8")
+    words_of_command = f"{sys.executable} {program} {{case}} {{result}}"
+    timeout = ("--timeout", "0.5") if status == 4 else ()
+    found, out, err = command("check", "--command", words_of_command, *timeout)
+    assert found == status
+    assert words in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs):
+    """Ctrl-C ends a campaign with one line and exit status 130, its processes with it."""
+    words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", jobs, "--json", "-"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch_ref", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell in the background leaves Ctrl-C ignored in what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=6)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out) == (130, "")
+    assert err == "manual-lstm: interrupted.\n"

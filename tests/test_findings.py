@@ -1,0 +1,122 @@
+"""One ratio instead of a hundred wrong elements, and clipped gradients that are recognised."""
+
+import numpy as np
+import pytest
+
+import manual_lstm as ml
+from torch_ref import check_implementation
+
+
+def scaled(factor):
+    """manual_lstm with every gradient times factor(x)."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def wrong(dy, dh_n, dc_n):
+            right = pullback(dy, dh_n, dc_n)
+            return {name: g * g.dtype.type(factor(x)) for name, g in right.items()}
+
+        return outputs, wrong
+
+    return vjp
+
+
+@pytest.mark.parametrize(
+    ("words", "factor"),
+    [
+        ("-1", lambda x: -1),
+        ("T", lambda x: x.shape[0]),
+        ("1/T", lambda x: 1 / x.shape[0]),
+        ("B", lambda x: x.shape[1]),
+        ("1/B", lambda x: 1 / x.shape[1]),
+        ("T B", lambda x: x.shape[0] * x.shape[1]),
+        ("1/(T B)", lambda x: 1 / (x.shape[0] * x.shape[1])),
+        ("V", lambda x: x.shape[2]),
+        ("1/V", lambda x: 1 / x.shape[2]),
+        ("-1/T", lambda x: -1 / x.shape[0]),
+        ("0.75", lambda x: 0.75),
+        ("1.001", lambda x: 1.001),
+    ],
+)
+def test_a_common_ratio_that_is_not_found(words, factor):
+    """A factor common to all gradients is the finding, in the sizes of the case."""
+    report = check_implementation(scaled(factor), examples=30)
+    assert report.verdict == "disagree"
+    assert report.scale is not None
+    assert report.scale.words == words
+
+
+def test_a_ratio_that_is_not_common():
+    """One gradient that is right is enough for there to be no common ratio."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def wrong(dy, dh_n, dc_n):
+            right = pullback(dy, dh_n, dc_n)
+            return {name: g if name == "dx" else 2 * g for name, g in right.items()}
+
+        return outputs, wrong
+
+    report = check_implementation(vjp, examples=30)
+    assert report.verdict == "disagree"
+    assert report.scale is None
+
+
+def test_a_summed_loss_that_is_called_wrong():
+    """A loss that is a sum is right where it says so, and T times too large where not."""
+    from torch_ref import Implementation
+
+    def loss_and_grads(params, x, targets, h0, c0):
+        model = ml.CharModel(x.shape[2], h0.shape[2], len(h0))
+        loss, gradients = model.loss_and_grads(params, x, targets, h0, c0)
+        count = targets.dtype.type(targets.size)
+        return loss * count, {name: g * g.dtype.type(count) for name, g in gradients.items()}
+
+    said = Implementation("sum", loss_and_grads=loss_and_grads, reduction="sum")
+    assert check_implementation(said, examples=30).verdict == "agree"
+    unsaid = check_implementation(loss_and_grads, examples=30)
+    assert unsaid.scale is not None
+    assert unsaid.scale.words == "T B"
+    assert 'reduction="sum"' in unsaid.scale.sentence
+
+
+def clipped(kind, limit):
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def back(dy, dh_n, dc_n):
+            right = pullback(dy, dh_n, dc_n)
+            if kind == "value":
+                return ml.clip_grad_value(right, limit)
+            return ml.clip_grad_norm(right, limit, eps=0)[0]
+
+        return outputs, back
+
+    return vjp
+
+
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_clipping_that_is_not_recognised(kind):
+    """Clipped gradients are said to be that, and hold where the truth is clipped like them."""
+    report = check_implementation(clipped(kind, 5.0), examples=60)
+    assert report.clipping is not None
+    assert (report.clipping.kind, report.clipping.limit) == (kind, 5.0)
+    assert report.verdict == "agree", report.failures
+
+
+def test_a_mistake_that_hides_behind_clipping():
+    """A wrong gradient is not excused by others that are clipped."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = clipped("value", 5.0)(params, x, h0, c0)
+
+        def back(dy, dh_n, dc_n):
+            gradients = pullback(dy, dh_n, dc_n)
+            return gradients | {"dbias_l0": np.clip(gradients["dbias_l0"] * 0.5, -5, 5)}
+
+        return outputs, back
+
+    report = check_implementation(vjp, examples=60)
+    assert report.verdict == "disagree"

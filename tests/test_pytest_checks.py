@@ -1,0 +1,64 @@
+"""parametrize_with_checks, run by pytest on files of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from torch_ref import parametrize_with_checks
+from torch_ref.harness.checks import CHECKS
+
+ROOT = Path(__file__).parent.parent
+MODULE = """
+import manual_lstm
+from torch_ref import parametrize_with_checks
+
+def wrong(params, x, h0, c0):
+    outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+    return outputs, lambda dy, dh_n, dc_n: pullback(dy, dh_n, 0 * dc_n)
+
+@parametrize_with_checks([{name}], expected_failures={expected}, examples=6)
+def test_lstm(implementation, check):
+    check(implementation)
+"""
+
+
+def run(tmp_path, name, expected):
+    (tmp_path / "test_it.py").write_text(MODULE.format(name=name, expected=expected))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+    return subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
+    )
+
+
+def test_a_correct_lstm_in_pytest(tmp_path):
+    """One test for each check; those that cannot be run are skipped with the reason."""
+    done = run(tmp_path, "manual_lstm.vjp", {})
+    assert done.returncode == 0, done.stdout
+    assert f"{len(CHECKS) - 1} passed, 1 skipped" in done.stdout
+
+
+def test_a_wrong_lstm_in_pytest(tmp_path):
+    """The check that fails says what it found; an expected failure is an xfail."""
+    done = run(tmp_path, "wrong", {})
+    assert done.returncode == 1
+    assert "Wrong with dc_n alone: " in done.stdout
+    failing = ["check_only_dc_n", "check_carried_state", "check_linearity", "check_gradients"]
+    reasons = dict.fromkeys(failing, "dc_n is not supported")
+    done = run(tmp_path, "wrong", reasons)
+    assert "xfailed" in done.stdout
+    assert "check_only_dc_n" not in done.stdout.split("short test summary")[-1]
+
+
+def test_an_expected_failure_that_passes(tmp_path):
+    """A check that is expected to fail and holds is an error."""
+    done = run(tmp_path, "manual_lstm.vjp", {"check_forward": "is thought to be wrong"})
+    assert done.returncode == 1
+    assert "XPASS(strict)" in done.stdout
+
+
+def test_a_check_that_there_is_not():
+    """A misspelt expected failure would never be noticed."""
+    with pytest.raises(ValueError, match="'check_forwards', which is not a check"):
+        parametrize_with_checks([], expected_failures={"check_forwards": "?"})

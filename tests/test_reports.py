@@ -1,0 +1,136 @@
+"""What a person reads: the table, the names of elements, the sentence."""
+
+import errno
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from torch_ref import compare_gradients
+from torch_ref.reports.as_json import comparison_json, write_json
+from torch_ref.reports.names import element_name
+from torch_ref.reports.text import comparison_table, summary
+
+LARGE = {
+    "loss": (),
+    "h_n": (12, 128, 1024),
+    "dweight_ih_l11": (4096, 1024),
+    "dweight_out": (1000, 1024),
+    "dx": (1000, 128, 512),
+}
+
+
+def printed(comparison, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(comparison_table(comparison))
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def small_and_wrong(actual):
+    expected = {"dbias_l0": np.arange(8.0), "dx": np.ones((2, 1, 3))}
+    return compare_gradients(expected | actual, expected, {"dbias_l0": 0.5, "dx": 0.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "index", "words"),
+    [
+        ("dweight_ih_l0", (20, 4), (7, 1), "f[2] x[1]"),
+        ("dweight_ih_l12", (20, 5), (0, 4), "i[0] x[4]"),
+        ("dweight_hh_l1", (20, 5), (14, 3), "g[4] h[3]"),
+        ("dbias_l0", (20,), (19,), "o[4]"),
+        ("dweight_out", (3, 5), (2, 4), "class 2 h[4]"),
+        ("dbias_out", (3,), (1,), "class 1"),
+        ("dx", (6, 3, 4), (0, 1, 3), "t=0 b=1 x[3]"),
+        ("y", (6, 3, 5), (5, 2, 4), "t=5 b=2 h[4]"),
+        ("h_n", (2, 3, 5), (1, 2, 4), "l=1 b=2 h[4]"),
+        ("c_n", (2, 3, 5), (1, 2, 0), "l=1 b=2 c[0]"),
+        ("dh0", (2, 3, 5), (0, 0, 4), "l=0 b=0 h[4]"),
+        ("dc0", (2, 3, 5), (1, 0, 4), "l=1 b=0 c[4]"),
+        ("loss", (), (), ""),
+        ("dx", (6, 3, 4), None, ""),
+        ("dpeephole", (5,), (3,), "(3,)"),
+    ],
+)
+def test_an_element_under_another_name(name, shape, index, words):
+    """An element is named by its gate and unit, or by time, member and unit."""
+    assert element_name(name, shape, index) == words
+
+
+def test_a_line_that_does_not_fit():
+    """Large shapes and indices leave every name, verdict and column within 80 columns."""
+    tensors = {
+        name: np.broadcast_to(np.float64(-1e-100), shape[:1] + (1,) * len(shape[1:]))
+        for name, shape in LARGE.items()
+    }
+    wrong = {name: value + 1e-3 for name, value in tensors.items()}
+    text = printed(compare_gradients(wrong, tensors, dict.fromkeys(tensors, 1e-300)))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    for name in tensors:
+        (line,) = (line for line in lines if line.startswith(f"{name} "))
+        assert line.split()[-1] == "WRONG"
+        assert ">999%" in line
+    assert "…" not in text
+
+
+def test_a_table_that_hides_a_wrong_tensor():
+    """Right and wrong tensors each have their line, and what cannot be compared says why."""
+    text = printed(small_and_wrong({"dx": np.full((2, 1, 3), np.nan), "extra": np.ones(1)}))
+    bias, dx, more, extra = text.splitlines()[1:]
+    assert bias.split()[0] == "dbias_l0"
+    assert bias.endswith("ok")
+    assert dx.split()[0] == "dx"
+    assert dx.endswith("WRONG")
+    assert "t=0 b=0 x[0] nan where 1" in dx
+    assert more.strip() == "was expected"
+    assert "not expected" in extra
+    assert extra.endswith("WRONG")
+
+
+def test_a_sentence_that_names_another_tensor():
+    """Agreement counts the tensors and names the one nearest its budget; disagreement names all."""
+    agree = small_and_wrong({"dx": np.full((2, 1, 3), 1.25)})
+    assert summary(agree, "mine", "the twin").plain == (
+        "AGREES. mine and the twin agree in all 2 tensors: rounding explains every difference. "
+        "dx uses most of its budget, 50%."
+    )
+    disagree = small_and_wrong({"dx": np.full((2, 1, 3), 2.0)})
+    assert summary(disagree, "mine", "the twin").plain == (
+        "DISAGREES. mine and the twin differ by more than rounding explains in 1 of 2 tensors: dx."
+    )
+    nothing = compare_gradients({}, {}, {})
+    assert summary(nothing, "mine", "the twin").plain == (
+        "DISAGREES. mine and the twin have no tensor to compare."
+    )
+
+
+def test_a_number_that_json_does_not_know():
+    """NaN and infinity are null, and the text is JSON."""
+    report = comparison_json(small_and_wrong({"dx": np.full((2, 1, 3), np.inf)}), "again")
+    entry = report["tensors"][1]
+    assert (entry["max_abs"], entry["verdict"], entry["worst_index"]) == (
+        None,
+        "disagree",
+        (0, 0, 0),
+    )
+    assert json.loads(json.dumps(report, allow_nan=False))["reproduce"] == "again"
+
+
+def test_half_a_report(tmp_path, monkeypatch):
+    """What fails on the way leaves the older report as it was, and no other file."""
+    path = tmp_path / "report.json"
+    path.write_text("older", encoding="utf-8")
+    with pytest.raises(ValueError, match="JSON"):
+        write_json({"scale": float("nan")}, str(path))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(ValueError, match="cannot be written: No space left on device"):
+        write_json({"scale": 1.0}, str(path))
+    assert path.read_text(encoding="utf-8") == "older"
+    assert list(tmp_path.iterdir()) == [path]

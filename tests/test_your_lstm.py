@@ -1,0 +1,85 @@
+"""The glue that docs/your_lstm.md shows: every block is run, and what it makes is checked."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from torch_ref import check_implementation
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "your_lstm.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1:]
+# What each block makes, and what must be among the things that are not verified.
+MADE = {
+    "course": ("a non-zero c0", "the upstream gradient dc_n"),
+    "steps": ("batches (more than one sequence)", "stacks (more than one layer)"),
+    "loss_function": ("batches (more than one sequence)", "the gradient dx"),
+    "module": (),
+    "keras_style": ("the upstream gradient dh_n", "the gradient dx"),
+    "update": ("the gradient dx",),
+}
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A function from a name to what the block that assigns it makes."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "others"))
+
+    def make(name):
+        (block,) = [each for each in BLOCKS if re.search(rf"^{name} = ", each, re.MULTILINE)]
+        namespace = {}
+        exec(compile(block, name, "exec"), namespace)
+        return namespace[name]
+
+    yield make
+    for module in ("course_style", "step_class", "loss_fun"):
+        sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_glue_in_the_docs_that_accuses_a_correct_lstm(name, made):
+    """A correct LSTM of another style is accused, or what it cannot do passes silently."""
+    report = check_implementation(made(name), examples=40)
+    assert report.verdict == "agree", report.failures
+    for phrase in MADE[name]:
+        assert phrase in report.unverified
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_glue_in_the_docs_that_is_longer_than_it_says(name):
+    """More than ten statements of glue, imports not counted."""
+    (block,) = [each for each in BLOCKS if re.search(rf"^{name} = ", each, re.MULTILINE)]
+    statements = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.stmt)]
+    glue = [node for node in statements if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert len(glue) <= 10
+
+
+SPOILT = {
+    "course": ("course_style.py", "dc * prev_c * f", "dc * next_c * f"),
+    "steps": ("step_class.py", "ds * s_before * f", "ds * tanh_s * f"),
+    "loss_function": ("loss_fun.py", "dy[targets[t]] -= 1", "dy[targets[t]] += 1"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_wrong_line_in_an_lstm_of_another_style(name, made, tmp_path, monkeypatch):
+    """The same glue on the same LSTM with one wrong line must disagree."""
+    file, right, wrong = SPOILT[name]
+    source = (ROOT / "tests" / "others" / file).read_text(encoding="utf-8")
+    assert source.count(right) == 1
+    (tmp_path / file).write_text(source.replace(right, wrong), encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    report = check_implementation(made(name), examples=40)
+    assert report.verdict == "disagree"
+
+
+def test_an_lstm_whose_layout_is_found(made):
+    """layout="auto" finds the course style, and says so."""
+    from dataclasses import replace
+
+    report = check_implementation(replace(made("course"), layout="auto"), examples=40)
+    assert report.verdict == "agree"
+    assert "course" in report.layout

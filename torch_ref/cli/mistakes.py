@@ -1,0 +1,85 @@
+"""`manual-lstm mistakes`: the catalogue, and what a case can tell of it."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from torch_ref.diagnosis.blind_spots import blind_spots
+from torch_ref.diagnosis.catalogue import Mistake, catalogue
+from torch_ref.harness.exchange import load_case
+from torch_ref.oracles.variant import STANDARD
+from torch_ref.reports.as_json import write_json
+from torch_ref.reports.diagnosis import blindness_text
+
+
+class OfHead(StrEnum):
+    """Whose mistakes."""
+
+    none = "none"
+    linear = "linear"
+    bounded = "bounded"
+
+
+def mistakes(
+    case: Annotated[
+        str | None,
+        typer.Option(metavar="PATH", help="Tell which of them this exchange file can show."),
+    ] = None,
+    head: Annotated[
+        OfHead, typer.Option(help="With a head and its loss; none is for code that is given dy.")
+    ] = OfHead.none,
+    json: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the list here; - is stdout.")
+    ] = None,
+) -> None:
+    """List the mistakes that a diagnosis can name, or which of them a case of yours can show.
+
+    Exit status 0, or 1 for a case that some mistake would pass unseen.
+    """
+    console = Console()
+    if case is None:
+        known = catalogue(STANDARD, None if head is OfHead.none else head.value)
+        if json is not None:
+            write_json({"mistakes": [_as_json(each) for each in known.mistakes]}, json)
+        if json != "-":
+            console.print(_table(known.mistakes))
+            console.print(f"{len(known.mistakes)} mistakes, no two of them the same mathematics.")
+        return
+    blindness = blind_spots(load_case(case))
+    if json is not None:
+        report = {
+            "case": case,
+            "why": list(blindness.why),
+            "blind_spots": [_as_json(each) for each in blindness.blind],
+            "seen": [each.identifier for each in blindness.seen],
+        }
+        write_json(report, json)
+    if json != "-":
+        if blindness.blind:
+            console.print(_table(blindness.blind))
+        console.print(Text(blindness_text(blindness)))
+    raise typer.Exit(1 if blindness.blind else 0)
+
+
+def _table(listed: Sequence[Mistake]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for header in ("mistake", "equation", "what is wrong"):
+        table.add_column(header, overflow="fold")
+    for each in listed:
+        table.add_row(Text(each.identifier), each.equation, Text(each.sentence))
+    return table
+
+
+def _as_json(mistake: Mistake) -> dict[str, Any]:
+    return {
+        "mistake": mistake.identifier,
+        "sentence": mistake.sentence,
+        "equation": mistake.equation,
+        "wrong": mistake.wrong,
+        "right": mistake.right,
+    }

@@ -1,0 +1,96 @@
+"""The options that say which window of which text: those of `diff` and of `case`."""
+
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from manual_lstm.tasks import alphabet, read_text
+from torch_ref.harness.cases import character_case
+from torch_ref.oracles.case import Case
+
+
+class DType(StrEnum):
+    """The precisions."""
+
+    float32 = "float32"
+    float64 = "float64"
+
+
+class HeadName(StrEnum):
+    """The heads."""
+
+    bounded = "bounded"
+    linear = "linear"
+
+
+Steps = Annotated[int, typer.Option(min=1, help="T, the steps of the window.")]
+Batch = Annotated[int, typer.Option(min=1, help="B, the sequences side by side.")]
+Inputs = Annotated[
+    int | None, typer.Option(min=1, help="V, the symbols of the alphabet.  [default: 26]")
+]
+Hidden = Annotated[
+    int | None, typer.Option(min=1, help="H, units of a layer.  [default: as many as symbols]")
+]
+Layers = Annotated[int, typer.Option(min=1, help="L, the layers of the stack.")]
+Precision = Annotated[DType, typer.Option(help="Precision of the LSTM.")]
+HeadOption = Annotated[HeadName, typer.Option(help="From h to the logits.")]
+TextFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="A UTF-8 text; its characters are the symbols."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of weights, state and upstream.")]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What these options say.
+
+    Raises:
+        ValueError: from `case`: both symbols and a text, a text that cannot be read, or sizes
+            that do not go together.
+    """
+
+    steps: int
+    batch: int
+    inputs: int | None
+    hidden: int | None
+    layers: int
+    dtype: DType
+    head: HeadName
+    text: str | None
+    seed: int
+
+    def case(self) -> Case:
+        """The character case of this window."""
+        if self.text is not None and self.inputs is not None:
+            raise ValueError("--inputs and --text both say what the symbols are: give one of them.")
+        symbols = read_text(self.text) if self.text is not None else alphabet(self.inputs or 26)
+        return character_case(
+            symbols,
+            steps=self.steps,
+            batch=self.batch,
+            hidden=self.hidden,
+            layers=self.layers,
+            head=self.head.value,
+            dtype=self.dtype.value,
+            seed=self.seed,
+        )
+
+    def again(self, command: str, case: Case, **first: object) -> str:
+        """The command line that gives `case` again, every option named."""
+        options = {
+            **{f"--{name}": value for name, value in first.items()},
+            "--steps": self.steps,
+            "--batch": self.batch,
+            **({"--inputs": case.x.shape[2]} if self.text is None else {"--text": self.text}),
+            "--hidden": case.h0.shape[2],
+            "--layers": self.layers,
+            "--dtype": self.dtype.value,
+            "--head": self.head.value,
+            "--seed": self.seed,
+        }
+        words = [str(word) for option in options.items() for word in option]
+        return shlex.join(["manual-lstm", command, *words])

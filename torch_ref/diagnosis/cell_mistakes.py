@@ -1,0 +1,287 @@
+"""Mistakes within one step: factors, derivatives, terms and their order. Equations (9) to (17)."""
+
+from collections.abc import Iterator
+
+from manual_lstm.params import GATES
+from torch_ref.diagnosis.edits import (
+    ONE,
+    Edit,
+    Place,
+    factor,
+    function,
+    only_at,
+    scaled,
+    shifted,
+    times,
+    together,
+)
+from torch_ref.diagnosis.sum_mistakes import EDGES
+from torch_ref.diagnosis.table import Factor, Table
+from torch_ref.diagnosis.words import (
+    FUNCTION_WORDS,
+    GATE_WORDS,
+    TARGET_WORDS,
+    capitalised,
+    name_of,
+    quantity,
+)
+from torch_ref.oracles.variant import Variant
+
+Found = Iterator[tuple[str, str, Edit]]
+_SPAN = {
+    "first": "is taken at t=0 only",
+    "last": "is taken at the last step only",
+    "not the first": "is left out at t=0",
+    "not the last": "is left out at the last step",
+}
+
+
+def cell_mistakes(table: Table, variant: Variant) -> Found:
+    """identifier, sentence and edit of each."""
+    squashes = variant.output == "tanh"
+    yield from _other_factors(table, squashes)
+    yield from _derivatives(table, squashes)
+    yield from _terms(table)
+    yield from _order(table, squashes)
+
+
+def _factor_of(table: Table, place: Place, number: int) -> Factor:
+    return table[place.target].terms[place.term].factors[number]
+
+
+def _other_factors(table: Table, squashes: bool) -> Found:
+    """A factor replaced by another quantity of the same shape, or left out."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    squashed = Factor("c", -1, "tanh(y)")
+    common = [Factor("c"), Factor("c", -1), Factor("h"), Factor("h", -1), Factor("c_out")]
+    common += [squashed, *(Factor(gate) for gate in GATES), *(Factor(f"z_{g}") for g in GATES)]
+    for place, number, needed in (
+        (Place("do"), 1, Factor("c_out")),
+        (Place(state), 1, Factor("o")),
+        (Place("di"), 1, Factor("g")),
+        (Place("dg"), 1, Factor("i")),
+        (Place("df"), 1, Factor("c", -1)),
+        (Place("dc_carry"), 1, Factor("f")),
+    ):
+        words = TARGET_WORDS[place.target]
+        further = {
+            "dc_carry": [Factor("f", function=name) for name in ("1-y", "y(1-y)", "y^2")],
+            "di": [Factor("g", function=name) for name in ("tanh(y)", "1-y^2")],
+            "dg": [Factor("i", function=name) for name in ("sigmoid(y)", "y(1-y)", "1-y")],
+            "do": [Factor("c_out", function=name) for name in ("tanh(y)", "1-y^2")],
+        }.get(place.target, [])
+        for new in [*common, *further]:
+            if new == needed:
+                continue
+            yield (
+                f"{place.target}.{quantity(new, squashes)}",
+                capitalised(
+                    f"{words} uses {quantity(new, squashes)} where it needs "
+                    f"{name_of(needed, squashes)}."
+                ),
+                factor(place, number, new),
+            )
+        yield (
+            f"{place.target}.without {needed.name}",
+            capitalised(f"{words} lacks the factor {name_of(needed, squashes)}."),
+            factor(place, number, ONE),
+        )
+        yield (
+            f"{place.target}.{needed.name} twice",
+            capitalised(f"{words} has the factor {name_of(needed, squashes)} twice."),
+            times(place, needed),
+        )
+    for place, number, by in (
+        (Place("do"), 1, (-1, 1)),
+        (Place(state), 1, (-1, 1)),
+        (Place("di"), 1, (-1, 1)),
+        (Place("dg"), 1, (-1, 1)),
+        (Place("dc_carry"), 1, (-1, 1)),
+        (Place("dh"), 0, (-1, 1)),
+        (Place("df"), 1, (-1,)),
+    ):
+        yield from _shifts(table, place, number, by, squashes)
+
+
+def _shifts(
+    table: Table, place: Place, number: int, shifts: tuple[int, ...], squashes: bool
+) -> Found:
+    needed = _factor_of(table, place, number)
+    for by in shifts:
+        for edge, words in EDGES.items():
+            new = Factor(needed.name, needed.shift + by)
+            yield (
+                f"{place.target}.{name_of(new, squashes)} {edge}",
+                capitalised(
+                    f"{TARGET_WORDS[place.target]} uses {name_of(new, squashes)} where it needs "
+                    f"{_timed(needed, squashes)} ({words})."
+                ),
+                shifted(place, number, by, edge),  # type: ignore[arg-type]
+            )
+
+
+def _timed(factor: Factor, squashes: bool) -> str:
+    name = name_of(factor, squashes)
+    return name if "[" in name else f"{name}[t]"
+
+
+def _derivatives(table: Table, squashes: bool) -> Found:
+    """A derivative left out, twice, of another value or function, or without its square."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    places = [(Place(f"dz_{gate}"), 1, f"z_{gate}") for gate in GATES]
+    if squashes:
+        places.append((Place(state), 2, ""))
+    if state == "dc_total":
+        places.append((Place("dc"), 1, ""))
+    for place, number, before in places:
+        needed = _factor_of(table, place, number)
+        words, tanh = TARGET_WORDS[place.target], needed.function == "1-y^2"
+        y = name_of(needed, squashes)
+        right = FUNCTION_WORDS[needed.function].format(y=y)
+        yield (
+            f"{place.target}.no derivative",
+            capitalised(f"{words} lacks {right}."),
+            factor(place, number, ONE),
+        )
+        names = ["(1-y^2)^2", "1-y", "1+y^2", "y^2-1", "y^2", "1-tanh(y)^2", "y(1-y)"]
+        if not tanh:
+            names = ["(y(1-y))^2", "1-y", "y(1+y)", "y^2", "s(1-s), s = sigmoid(y)", "1-y^2"]
+        for name in names:
+            wrong = FUNCTION_WORDS[name].format(y=y)
+            yield (
+                f"{place.target}.{name}",
+                capitalised(f"{words} takes {wrong} where it needs {right}."),
+                function(place, number, name),
+            )
+        yield (
+            f"{place.target}.value for derivative",
+            capitalised(f"{words} takes {y} itself where it needs {right}."),
+            function(place, number, ""),
+        )
+        others = [Factor(other) for other in (*GATES, before) if other not in (needed.name, "")]
+        if not before:
+            others += [Factor("c"), Factor("h"), Factor("c", -1, "tanh(y)")]
+        for other in others:
+            new = Factor(other.name, other.shift, needed.function)
+            if other.function:  # of tanh(c[t-1])
+                new = Factor("c", -1, "1-tanh(y)^2")
+            if other.name != needed.name or not before:
+                yield (
+                    f"{place.target}.derivative at {quantity(new, squashes)}",
+                    capitalised(
+                        f"{words} takes the derivative at {quantity(other, squashes)} where it "
+                        f"needs it at {y}."
+                    ),
+                    factor(place, number, new),
+                )
+        yield from _shifts(table, place, number, (-1, 1), squashes)
+
+
+def _terms(table: Table) -> Found:
+    """A term left out, negated, doubled, halved, or there at some steps only."""
+    parts = {
+        ("dh", 0): "dy[t]",
+        ("dh", 1): "what t+1 hands back",
+        ("dc", 0): "what comes through h[t]",
+        ("dc", 1): "what t+1 hands back",
+    }
+    whole = ("do", "di", "dg", "df", "dc_carry")
+    places = {Place(target): f"the whole of {TARGET_WORDS[target]}" for target in whole}
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    for (target, term), part in parts.items():
+        inside = f"{part} in {TARGET_WORDS[target]}"
+        places[Place(state if target == "dc" else target, term)] = inside
+    if len(table[state].terms) > 2:
+        places[Place(state, 2)] = "the output gate's peephole in the cell's gradient"
+    for number, gate in enumerate(("i", "f")):
+        if len(table["dc_carry"].terms) > 1:
+            words = f"{GATE_WORDS[gate]}'s peephole in {TARGET_WORDS['dc_carry']}"
+            places[Place("dc_carry", number + 1)] = words
+    for target in ("dh_carry", "dx"):
+        for number, gate in enumerate(GATES):
+            words = f"{GATE_WORDS[gate]}'s part of {TARGET_WORDS[target]}"
+            places[Place(target, number)] = words
+    for place, words in places.items():
+        yield from _scales(f"{place.target}[{place.term}]", words, (place,))
+    for target in ("dh_carry", "dx"):
+        every = tuple(Place(target, k) for k in range(4))
+        yield from _scales(target, f"the whole of {TARGET_WORDS[target]}", every)
+    for pair in ("if", "ig", "io", "fg", "fo", "go"):
+        for target in ("dh_carry", "dx"):
+            yield (
+                f"{target}.without {pair}",
+                capitalised(
+                    f"{TARGET_WORDS[target]} lacks the parts of {GATE_WORDS[pair[0]]} and "
+                    f"{GATE_WORDS[pair[1]]}."
+                ),
+                together(*(scaled(Place(target, GATES.index(g)), "0") for g in pair)),
+            )
+
+
+def _scales(identifier: str, words: str, places: tuple[Place, ...]) -> Found:
+    for scale, verb in (
+        ("0", "is left out"),
+        ("-1", "has the wrong sign"),
+        ("2", "is counted twice"),
+        ("1/2", "is halved"),
+        ("1/T", "is divided by T"),
+        ("1/B", "is divided by B"),
+    ):
+        edit = together(*(scaled(place, scale) for place in places))
+        yield f"{identifier} * {scale}", capitalised(f"{words} {verb}."), edit
+    for steps, verb in _SPAN.items():
+        edit = together(*(only_at(place, steps) for place in places))  # type: ignore[arg-type]
+        yield f"{identifier} {verb}", capitalised(f"{words} {verb}."), edit
+
+
+def _order(table: Table, squashes: bool) -> Found:
+    """A gradient used before or after it is complete, or another's used for it."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    local = table[state].terms[0].factors
+    users = {"di": "di", "dg": "dg", "df": "df", "dc_carry": "what is handed to t-1"}
+    before = {
+        t: together(factor(Place(t), 0, local[0]), times(Place(t), *local[1:])) for t in users
+    }
+    for target, words in users.items():
+        yield (
+            f"{target}.dc before its carry",
+            f"{capitalised(words)} is computed from dc before what t+1 hands back is added to it.",
+            before[target],
+        )
+    yield (
+        "dc.used before its carry",
+        "di, dg and df are computed from dc before what t+1 hands back is added to it.",
+        together(*(before[t] for t in ("di", "dg", "df"))),
+    )
+    yield (
+        "dc.used after f",
+        "di, dg and df are computed from dc after it was multiplied by f for t-1.",
+        together(*(times(Place(t), Factor("f")) for t in ("di", "dg", "df"))),
+    )
+    for target in ("di", "dg", "df"):
+        yield (
+            f"{target}.dc after f",
+            capitalised(f"{TARGET_WORDS[target]} takes dc after it was multiplied by f for t-1."),
+            times(Place(target), Factor("f")),
+        )
+    for target, number in (("di", 0), ("dg", 0), ("df", 0), ("do", 0), (state, 0), ("dc_carry", 0)):
+        place = Place(target, number)
+        needed = _factor_of(table, place, 0)
+        for name in ("dh", "dc", "dy", "dh_carry", "dc_carry"):
+            if name == needed.name or (target == state and name == "dc"):
+                continue
+            yield (
+                f"{target}.{name} for {needed.name}",
+                capitalised(f"{TARGET_WORDS[target]} takes {name} where it needs {needed.name}."),
+                factor(place, 0, Factor(name)),
+            )
+    yield (
+        "do.dc of t+1",
+        "The output gate's gradient takes the cell's gradient that t+1 handed back for dh.",
+        factor(Place("do"), 0, Factor("dc_carry")),
+    )
+    yield (
+        "dh.carry not in dc and do",
+        "What t+1 hands back to h is added after dc and do were computed.",
+        together(factor(Place("do"), 0, Factor("dy")), factor(Place(state), 0, Factor("dy"))),
+    )

@@ -1,0 +1,178 @@
+"""What an implementation made of a few cases: what a mistake has to explain."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from torch_ref.compare.budget import error_budget
+from torch_ref.compare.errors import Comparison, compare_gradients
+from torch_ref.diagnosis.interpreter import gradients, solver
+from torch_ref.diagnosis.quantities import Quantities, quantities
+from torch_ref.diagnosis.table import Table
+from torch_ref.harness.abilities import OUTPUTS
+from torch_ref.harness.cases import sized_case
+from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of
+from torch_ref.harness.layout import Layout
+from torch_ref.oracles.case import Case
+from torch_ref.oracles.equations import Array
+
+# The first is for screening thousands of candidates; the second has every path that there is and
+# as many inputs as units, so that matrices can be mixed up; the third is loud enough to be clipped.
+SIZES: Sequence[Mapping[str, int]] = (
+    {"T": 3, "B": 2, "I": 3, "H": 2, "L": 1},
+    {"T": 4, "B": 3, "I": 3, "H": 3, "L": 2},
+    {"T": 3, "B": 2, "I": 4, "H": 4, "L": 1},
+)
+FURTHER: Sequence[Mapping[str, int]] = (
+    {"T": 5, "B": 2, "I": 2, "H": 3, "L": 2},
+    {"T": 2, "B": 3, "I": 4, "H": 4, "L": 1},
+    {"T": 7, "B": 1, "I": 2, "H": 2, "L": 1},
+)
+LOUD = 2.0**10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One case and what came back.
+
+    Attributes:
+        case: what the implementation was really given.
+        quantities: the case's forward pass, in float64.
+        actual, expected, allowed: gradients by name, those that it returns, in float64, and how
+            far they may differ.
+        right: whether every one of them is within the error budget.
+        wrong: the names of those that are not.
+        forward: the comparison of its outputs.
+    """
+
+    case: Case
+    quantities: Quantities
+    actual: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    allowed: Mapping[str, Array]
+    right: bool
+    forward: Comparison
+    wrong: tuple[str, ...]
+
+    def off(self, name: str) -> Array:
+        """Where a gradient is off by more than is allowed; NaN is off."""
+        within = np.abs(self.actual[name] - self.expected[name]) <= self.allowed[name]
+        return np.asarray(~within)
+
+    @property
+    def key(self) -> bytes:
+        """The same for the same case."""
+        case, digest = self.case, hashlib.sha256()
+        arrays = [*case.params.values(), case.x, case.h0, case.c0, case.dh_n, case.dc_n]
+        for array in (*arrays, case.dy if case.targets is None else case.targets):
+            assert array is not None
+            digest.update(str(array.shape).encode() + array.tobytes())
+        return digest.digest() + np.float64(case.dloss).tobytes()
+
+
+def gather(subject: Subject, case: Case) -> Evidence | None:
+    """Run a case; None where it cannot be run or judged."""
+    try:
+        expected, allowed = expected_of(subject, case)
+        answer = subject.run(case)
+    except Exception:  # a crash is a finding of the campaign's, here it is one case less
+        return None
+    named = {name: np.asarray(value) for name, value in answer.items() if name in expected}
+    outputs = [name for name in named if name in OUTPUTS]
+    names = [n for n in named if n not in OUTPUTS and named[n].shape == np.shape(expected[n])]
+    comparison = _compared(named, expected, allowed, names)
+    forward = _compared(named, expected, allowed, outputs)
+    real = given_case(subject, case).astype(np.float64)
+    return Evidence(
+        real,
+        quantities(real),
+        {name: np.asarray(named[name], np.float64) for name in names},
+        {name: np.asarray(expected[name], np.float64) for name in names},
+        {name: np.asarray(allowed[name], np.float64) for name in names},
+        comparison.verdict == "agree",
+        forward,
+        tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
+    )
+
+
+def _compared(
+    actual: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    allowed: Mapping[str, Array],
+    names: Sequence[str],
+) -> Comparison:
+    chosen = {name: actual[name] for name in names}
+    return compare_gradients(chosen, {name: expected[name] for name in names}, allowed)
+
+
+def draw_case(
+    subject: Subject, wanted: Mapping[str, int], seed: int, loudness: float = 1.0
+) -> Case:
+    """A case of these sizes, as far as the implementation can have them."""
+    implementation, abilities = subject.implementation, subject.abilities
+    sizes = dict(wanted) | dict(implementation.sizes)
+    sizes["B"] = sizes["B"] if abilities.batches else 1
+    sizes["L"] = sizes["L"] if abilities.stacks else implementation.sizes.get("L", 1)
+    case = sized_case(
+        sizes,
+        dtype=abilities.dtypes[0],
+        targets=implementation.form != "vjp",
+        head=implementation.head,
+        variant=implementation.variant,
+        seed=seed,
+    )
+    if loudness == 1.0 or (case.dy is None and "weight_out" not in case.params):
+        return case
+    louder = case.dtype.type(loudness)
+    if case.dy is None:  # nothing but the output weights makes the gradient of h larger
+        params = {**case.params, "weight_out": case.params["weight_out"] * louder}
+        return replace(case, params=params)
+    names = ("dy", "dh_n", "dc_n")
+    return replace(case, **{name: getattr(case, name) * louder for name in names})
+
+
+def predicted(subject: Subject, table: Table, evidence: Evidence) -> Mapping[str, Array]:
+    """A table's gradients, with those that only the implementation's layout has.
+
+    Raises:
+        ValueError: the case's shapes do not admit the table.
+    """
+    return fitted(subject, gradients(table, evidence.quantities), evidence)
+
+
+def fitted(subject: Subject, found: Mapping[str, Array], evidence: Evidence) -> Mapping[str, Array]:
+    """A table's gradients as the implementation's, as `predicted`."""
+    found = completed(subject, found)
+    for name, actual in evidence.actual.items():
+        if found[name].shape != actual.shape:
+            raise ValueError(f"{name} has shape {found[name].shape} by this table.")
+    return found
+
+
+def completed(subject: Subject, found: Mapping[str, Array]) -> dict[str, Array]:
+    """Gradients with those that only the implementation's layout has."""
+    layout = subject.implementation.layout
+    return layout.complete(found) if isinstance(layout, Layout) else dict(found)
+
+
+def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison | None:
+    """The evidence against a table, each element within the table's own error budget.
+
+    The budget is that of the wrong equations: their rounding is emulated as that of the right
+    ones is. In float64 the prediction rounds too. None where the case does not admit the table.
+    """
+    dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
+    sides = 2 if dtype == np.float64 else 1
+    try:
+        found = predicted(subject, table, evidence)
+        with np.errstate(all="ignore"):
+            budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
+    except ValueError:
+        return None
+    return compare_gradients(
+        evidence.actual,
+        {name: found[name] for name in evidence.actual},
+        completed(subject, budget.allowed),
+    )

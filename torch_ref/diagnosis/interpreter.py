@@ -1,0 +1,321 @@
+"""A table of the backward pass, computed on the forward quantities of a case, in any arithmetic."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from manual_lstm.params import GATES
+from torch_ref.diagnosis.quantities import FLOAT64, FUNCTIONS, Quantities, quantities
+from torch_ref.diagnosis.table import (
+    HEAD_SUMS,
+    LOSS,
+    PEEPHOLES,
+    SCALES,
+    STEP,
+    SUMS,
+    Equation,
+    Factor,
+    Steps,
+    Table,
+    Term,
+    Weight,
+)
+from torch_ref.oracles.case import Case, Results
+from torch_ref.oracles.equations import Arithmetic, Array
+
+
+def solver(table: Table) -> Callable[..., dict[str, Array]]:
+    """A table in the place of `equations.solve`: what `error_budget` needs to judge by it."""
+
+    def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Array]:
+        q = quantities(case, a, lead)
+        return {**q.outputs, **gradients(table, q, a)}
+
+    return solve
+
+
+def run_table(table: Table, case: Case) -> Results:
+    """Outputs and gradients of a case by a table, in float64."""
+    results = solver(table)(case, FLOAT64)
+    del results["z"]
+    return results
+
+
+def gradients(table: Table, q: Quantities, a: Arithmetic = FLOAT64) -> dict[str, Array]:
+    """Every gradient by a table, under its name.
+
+    Raises:
+        ValueError: a quantity of another shape in the place of the right one does not fit.
+    """
+    results: dict[str, Array] = {}
+    dy = q.dy
+    if "dlogits" in table.equations:
+        top = {**q.layers[-1], **q.loss}
+        whole = _Whole(q, a, top)
+        for target in LOSS:
+            top[target] = whole.value(table[target])
+        for target in HEAD_SUMS:
+            if target in table.equations:
+                results[target] = whole.sum_over_steps(table[target])
+        if "dbias_out" in results:
+            results["dbias_out"] = results["dbias_out"][..., 0]
+        dy = top["dy"]
+    assert dy is not None
+    dy_top = dy
+    dh0: list[Array] = []
+    dc0: list[Array] = []
+    for k in reversed(range(len(q.layers))):
+        env = {**q.layers[k], "dy": dy, "dy_top": dy_top, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
+        for name, per_layer in (("dh_n", q.dh_n), ("dc_n", q.dc_n)):
+            env[name + "+"] = per_layer[(k - 1) % len(q.layers)]
+        last = _recur(table, q, a, env, k)
+        dh0.insert(0, last["dh0"])
+        dc0.insert(0, last["dc0"])
+        whole = _Whole(q, a, env, k)
+        env["dx"] = whole.value(table["dx"])
+        results["dx"] = env["dx"]
+        for target in SUMS:
+            if target in table.equations:
+                env[target] = whole.sum_over_steps(table[target])
+        for kind in ("weight_ih", "weight_hh", "bias"):
+            blocks = [env[f"d{kind}.{gate}"] for gate in GATES]
+            joined = np.concatenate(blocks, axis=-2)
+            results[f"d{kind}_l{k}"] = joined[..., 0] if kind == "bias" else joined
+        for name in PEEPHOLES:
+            if f"d{name}" in env:
+                results[f"d{name}_l{k}"] = env[f"d{name}"][..., 0]
+        if k > 0:
+            dy = whole.value(table["below"])
+    for name, values in (("dh0", dh0), ("dc0", dc0)):
+        shift = table[name].terms[0].factors[0].layer
+        results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
+    return results
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """Terms of all steps at once."""
+
+    q: Quantities
+    a: Arithmetic
+    env: Mapping[str, Array]
+    layer: int = 0
+
+    def value(self, equation: Equation) -> Array:
+        """(..., T, B, N)."""
+        total = None
+        for term in equation.terms:
+            value = _scaled(self.product(term), term, self.q, self.a)
+            value = _kept(value, term.steps)
+            if term.weight is not None:
+                weight = _block(self.q, term.weight, self.layer)
+                value = self.a.matmul(value, weight[..., None, :, :])
+            total = value if total is None else self.a.rnd(total + value)
+        assert total is not None
+        return _clipped(equation, total, self.a)
+
+    def product(self, term: Term) -> Array:
+        """The product of a term's factors."""
+        steps = self.q.sizes.T
+        value = _at_all_steps(term.factors[0], self.env, steps, self.a)
+        for factor in term.factors[1:]:
+            value = self.a.rnd(value * _at_all_steps(factor, self.env, steps, self.a))
+        return value
+
+    def sum_over_steps(self, equation: Equation) -> Array:
+        """(..., M, P), from the last step to the first."""
+        (term,) = equation.terms
+        assert term.outer is not None
+        left = _scaled(self.product(term), term, self.q, self.a)
+        if term.outer.name == "one":
+            right = np.broadcast_to(self.a.number(np.ones(1)), (*left.shape[:-1], 1))
+        else:
+            right = _at_all_steps(term.outer, self.env, self.q.sizes.T, self.a)
+        order = list(_steps(self.q.sizes.T, term.steps))[::-1]
+        if not order:
+            left, order = np.zeros_like(left), [0]
+        total = self.a.sum_over_steps(
+            [left[..., t, :, :] for t in order], [right[..., t, :, :] for t in order]
+        )
+        total = np.swapaxes(total, -1, -2) if term.transposed else total
+        return _clipped(equation, total, self.a)
+
+
+def _recur(
+    table: Table, q: Quantities, a: Arithmetic, env: dict[str, Array], k: int
+) -> dict[str, Array]:
+    """The loop over the steps of layer k; puts the whole of each gradient in env.
+
+    Returns:
+        "dh0" and "dc0" (..., B, H).
+    """
+    steps, shape = q.sizes.T, env["dy"].shape[:-3] + env["dy"].shape[-2:]
+    zero = np.zeros(shape, env["dy"].dtype)
+    at_begin = {name: value[..., 0, :, :] for name, value in env.items() if name[:3] in _BEYOND}
+    compiled = [
+        (target, [_compiled(term, env, q, a, k) for term in table[target].terms])
+        for target in table.equations
+        if target in STEP
+    ]
+    history: dict[str, list[Array]] = {target: [] for target, _ in compiled}
+    now = {
+        carry: _begin(table[begin], at_begin, q, a)
+        for carry, begin in (("dh_carry", "dh_begin"), ("dc_carry", "dc_begin"))
+    }
+    h_before = env["h"][..., :-1, :, :]
+    changed: dict[Weight, Array] = {}
+    order = range(steps) if table.forwards else reversed(range(steps))
+    for t in order:
+        for target, terms in compiled:
+            total: Array | None = None
+            for term in terms:
+                if t not in term.steps:
+                    continue
+                value = None if term.fixed is None else term.fixed[..., t, :, :]
+                for name in term.recurrent:
+                    found = now.get(name, zero)
+                    value = found if value is None else a.rnd(found * value)
+                assert value is not None
+                if term.weight is not None:
+                    value = a.matmul(value, changed.get(term.block, term.weight))
+                total = value if total is None else a.rnd(total + value)
+            now[target] = _clipped(table[target], zero if total is None else total, a)
+        for target, kept in history.items():
+            kept.append(now[target])
+        if table.learning_rate:
+            for gate in GATES:
+                block = Weight("weight_hh", gate)
+                dz = now[f"dz_{gate}"]
+                update = a.matmul(np.swapaxes(dz, -1, -2), h_before[..., t, :, :])
+                update = a.rnd(a.number(table.learning_rate) * update)
+                old = changed.get(block, _block(q, block, k))
+                changed[block] = a.rnd(old - update)
+    for target, kept in history.items():
+        env[target] = np.stack(kept if table.forwards else kept[::-1], axis=-3)
+    end = {}
+    for target in ("dh0", "dc0"):
+        (last,) = table[target].terms
+        value = now[last.factors[0].name]
+        for factor in last.factors[1:]:
+            value = a.rnd(value * _at_all_steps(factor, env, steps, a)[..., 0, :, :])
+        end[target] = _scaled(value, last, q, a)
+    return end
+
+
+_BEYOND = ("dh_", "dc_")
+
+
+def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Arithmetic) -> Array:
+    """A carry before the last step."""
+    (term,) = equation.terms
+    (factor,) = term.factors
+    return _scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A term with what does not recur multiplied out: fixed (..., T, B, H), or None."""
+
+    fixed: Array | None
+    recurrent: tuple[str, ...]
+    weight: Array | None
+    block: Weight
+    steps: range
+
+
+def _compiled(term: Term, env: Mapping[str, Array], q: Quantities, a: Arithmetic,
+              k: int) -> _Compiled:  # fmt: skip
+    fixed = None
+    for factor in term.factors:
+        if factor.name not in STEP:
+            value = _at_all_steps(factor, env, q.sizes.T, a)
+            fixed = value if fixed is None else a.rnd(fixed * value)
+    if fixed is not None:
+        fixed = _scaled(fixed, term, q, a)
+        if fixed.shape[-3] == 1:
+            fixed = np.broadcast_to(fixed, (*fixed.shape[:-3], q.sizes.T, *fixed.shape[-2:]))
+    elif term.scale:
+        ones = np.ones_like(env["dy"])
+        fixed = _scaled(ones, term, q, a)
+    return _Compiled(
+        fixed,
+        tuple(f.name for f in term.factors if f.name in STEP),
+        None if term.weight is None else _block(q, term.weight, k),
+        term.weight or Weight(""),
+        _steps(q.sizes.T, term.steps),
+    )
+
+
+def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithmetic) -> Array:
+    """A factor at every step: (..., T, B, N), or (..., 1, B, N) where it is the same at each."""
+    if factor.name == "one":
+        return a.number(np.ones((1, 1, 1)))
+    array = env[factor.name + ("+" if factor.layer else "")]
+    before = 1 if factor.name in ("c", "h") else 0
+    plain = factor.shift == 0 and not factor.at
+    if array.shape[-3] != 1 and not (plain and not before):
+        index = np.arange(steps) + before + factor.shift
+        count = steps + before
+        if factor.at:
+            index = np.full(steps, count - 1 if factor.at == "last" else before)
+        outside = (index < 0) | (index >= count)
+        index = index % count if factor.edge == "wrap" else np.clip(index, 0, count - 1)
+        array = array[..., index, :, :]
+        if factor.edge == "zero":
+            array[..., outside, :, :] = 0
+    return FUNCTIONS[factor.function](a, array) if factor.function else array
+
+
+def _block(q: Quantities, weight: Weight, k: int) -> Array:
+    if weight.name == "weight_out":
+        array = q.weights["weight_out"]
+    else:
+        whole = q.weights[f"{weight.name}_l{k}"]
+        hidden = q.sizes.H
+        start = GATES.index(weight.block) * hidden
+        array = whole[..., start : start + hidden, :]
+        if weight.bias:
+            bias = q.weights[f"bias_l{k}"][..., start : start + hidden, None]
+            if weight.bias == "added":
+                array = array + bias
+            elif weight.bias == "last":
+                array = np.concatenate([array[..., 1:], bias], axis=-1)
+            else:
+                array = np.concatenate([bias, array[..., :-1]], axis=-1)
+    return np.swapaxes(array, -1, -2) if weight.transposed else array
+
+
+def _scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:
+    for scale in term.scale:
+        value = a.rnd(value * a.number(SCALES[scale](q.sizes)))
+    return value
+
+
+def _steps(count: int, which: Steps) -> range:
+    return {
+        "every": range(count),
+        "first": range(1),
+        "last": range(count - 1, count),
+        "not the first": range(1, count),
+        "not the last": range(count - 1),
+        "none": range(0),
+    }[which]
+
+
+def _kept(value: Array, which: Steps) -> Array:
+    if which == "every":
+        return value
+    steps = value.shape[-3]
+    kept = np.zeros_like(value)
+    chosen = list(_steps(steps, which))
+    kept[..., chosen, :, :] = value[..., chosen, :, :]
+    return kept
+
+
+def _clipped(equation: Equation, value: Array, a: Arithmetic) -> Array:
+    if equation.clip is None:
+        return value
+    if np.issubdtype(value.dtype, np.integer):
+        return a.rnd(a.tanh(value) * equation.clip)  # as opaque as any function
+    return np.clip(value, -equation.clip, equation.clip)

@@ -1,0 +1,355 @@
+"""Mistakes around the loop: carries, upstream, blocks of matrices, the stack, what was kept."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import Literal
+
+from manual_lstm.params import GATES
+from torch_ref.diagnosis.edits import (
+    ONE,
+    Edit,
+    Place,
+    change,
+    clipped,
+    everywhere,
+    factor,
+    forwards,
+    function,
+    learning,
+    only_at,
+    plus,
+    scaled,
+    times,
+    together,
+    weight,
+)
+from torch_ref.diagnosis.sum_mistakes import ORDERS
+from torch_ref.diagnosis.table import SUMS, Factor, Table, Term, Weight
+from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
+from torch_ref.oracles.variant import Variant
+
+Found = Iterator[tuple[str, str, Edit]]
+_KEPT: tuple[tuple[Literal["last", "first"], str], ...] = (
+    ("last", "the last step"),
+    ("first", "the first step"),
+)
+
+
+def path_mistakes(table: Table, variant: Variant) -> Found:
+    """identifier, sentence and edit of each."""
+    squashes = variant.output == "tanh"
+    yield from _blocks()
+    yield from _layers()
+    yield from _overwritten(squashes)
+    yield from _other_cells(table, variant)
+
+
+def upstream_mistakes(table: Table) -> Found:
+    """Carries kept, mixed up, or clipped; dh_n and dc_n ignored, exchanged, added everywhere."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    begin = {"dh_begin": ("dh_n", "h_n"), "dc_begin": ("dc_n", "c_n")}
+    for target, (name, of) in begin.items():
+        place = Place(target)
+        for scale, verb in (("0", "is ignored"), ("-1", "has the wrong sign"), ("2", "is doubled")):
+            sentence = f"{name}, the upstream gradient of {of}, {verb}."
+            yield f"{name} * {scale}", sentence, scaled(place, scale)
+        into = "dh" if name == "dh_n" else state
+        term = Term((Factor(name),), steps="not the last")
+        yield (
+            f"{name}.every step",
+            f"{name} is added at every step, not at the last one only.",
+            plus(into, term),
+        )
+    exchanged = [
+        factor(Place(t), 0, Factor(n)) for t, n in zip(begin, ("dc_n", "dh_n"), strict=True)
+    ]
+    yield "dh_n and dc_n exchanged", "dh_n and dc_n are exchanged.", together(*exchanged)
+    yield "dh_n.dc_n", "The last h receives dc_n where it needs dh_n.", exchanged[0]
+    yield "dc_n.dh_n", "The last c receives dh_n where it needs dc_n.", exchanged[1]
+    both = together(*(scaled(Place(t), "0") for t in begin))
+    yield "dh_n and dc_n ignored", "dh_n and dc_n are both ignored.", both
+    for carry, words in (("dc_carry", "the cell's gradient"), ("dh_carry", "h's gradient")):
+        old = [factor(Place(carry), 0, Factor(carry)), change(Place(carry), weight=None)]
+        old += [factor(Place(carry), 1, ONE)] if carry == "dc_carry" else []
+        rest = range(1, len(table[carry].terms))
+        old += [scaled(Place(carry, k), "0") for k in rest]
+        yield (
+            f"{carry}.never updated",
+            f"What is carried of {words} from step to step is never updated.",
+            together(*old),
+        )
+        grown = Term((Factor(carry),))
+        yield (
+            f"{carry}.accumulates",
+            f"What is carried of {words} is added to the old carry where it should replace it.",
+            plus(carry, grown),
+        )
+        for limit in (1, 5, 10):
+            yield (
+                f"{carry}.clipped at {limit}",
+                f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
+                clipped(carry, limit),
+            )
+    for target in ("dh", "dc"):
+        for limit in (1, 5):
+            yield (
+                f"{target}.clipped at {limit}",
+                capitalised(
+                    f"{TARGET_WORDS[target]} is clipped to [-{limit}, {limit}] within the loop."
+                ),
+                clipped(target, limit),
+            )
+    for limit in (1, 5):
+        yield (
+            f"dz.clipped at {limit}",
+            f"The gates' gradients are clipped to [-{limit}, {limit}] within the loop.",
+            together(*(clipped(f"dz_{gate}", limit) for gate in GATES)),
+        )
+    for name, of in (("dh0", "dh_carry"), ("dc0", "dc_carry")):
+        place = Place(name)
+        for scale, verb in (
+            ("0", "is zero"),
+            ("-1", "has the wrong sign"),
+            ("2", "is doubled"),
+            ("1/B", "is divided by B"),
+        ):
+            sentence = capitalised(f"{TARGET_WORDS[name]} {verb}.")
+            yield f"{name} * {scale}", sentence, scaled(place, scale)
+        for other in ("dh", "dc", "dh_carry", "dc_carry"):
+            if other != of:
+                yield (
+                    f"{name}.{other}",
+                    capitalised(
+                        f"{TARGET_WORDS[name]} is {other} after t=0 where it is {of} after t=0."
+                    ),
+                    factor(place, 0, Factor(other)),
+                )
+        yield (
+            f"{name}.one f too many",
+            capitalised(f"{TARGET_WORDS[name]} is multiplied by f[0] once more."),
+            times(place, Factor("f")),
+        )
+    swap = together(
+        factor(Place("dh0"), 0, Factor("dc_carry")), factor(Place("dc0"), 0, Factor("dh_carry"))
+    )
+    yield "dh0 and dc0 exchanged", "The gradients of h0 and c0 are exchanged.", swap
+    for steps, words in (("not the first", "t=0"), ("not the last", "the last step")):
+        places = [Place("dx", k) for k in range(4)]
+        places += [Place(target) for target in SUMS if target in table.equations]
+        yield (
+            f"dz.{steps}",
+            f"The gates' gradients of {words} are left out of dx and of every weight's gradient.",
+            together(*(only_at(place, steps) for place in places)),  # type: ignore[arg-type]
+        )
+    yield (
+        "loop.forwards",
+        "The loop over the steps runs from the first to the last; it must run backward in time.",
+        forwards,
+    )
+    for rate in (Fraction(1), Fraction(1, 10), Fraction(1, 100), Fraction(1, 1000)):
+        yield (
+            f"weight_hh.updated in the loop at {float(rate)}",
+            f"weight_hh is updated with a learning rate of {float(rate)} within the loop, before "
+            "the steps before have used it.",
+            learning(rate),
+        )
+
+
+def _blocks() -> Found:
+    """A matrix not transposed, or the wrong block of it."""
+    for target, name in (("dh_carry", "weight_hh"), ("dx", "weight_ih")):
+        words = TARGET_WORDS[target]
+        whole = [weight(Place(target, k), Weight(name, g, True)) for k, g in enumerate(GATES)]
+        yield (
+            f"{target}.transposed",
+            capitalised(f"{words} is multiplied by the transpose of each gate's block of {name}."),
+            together(*whole),
+        )
+        for k, gate in enumerate(GATES):
+            yield (
+                f"{target}.{gate} transposed",
+                capitalised(f"{words} has {GATE_WORDS[gate]}'s block of {name} transposed."),
+                whole[k],
+            )
+            for other in GATES:
+                if other != gate:
+                    yield (
+                        f"{target}.{gate} through {other}",
+                        capitalised(
+                            f"{words} multiplies dz_{gate} by {GATE_WORDS[other]}'s block of "
+                            f"{name} where it needs {GATE_WORDS[gate]}'s."
+                        ),
+                        weight(Place(target, k), Weight(name, other)),
+                    )
+        for order, blocks in ORDERS.items():
+            yield (
+                f"{target}.{order}",
+                capitalised(f"{words} takes the blocks of {name} with {order}."),
+                together(
+                    *(weight(Place(target, k), Weight(name, b)) for k, b in enumerate(blocks))
+                ),
+            )
+        other = "weight_ih" if name == "weight_hh" else "weight_hh"
+        yield (
+            f"{target}.{other}",
+            capitalised(f"{words} is multiplied by {other} where it needs {name}."),
+            together(*(weight(Place(target, k), Weight(other, g)) for k, g in enumerate(GATES))),
+        )
+    for order, blocks in ORDERS.items():
+        users = [Place(target, k) for target in ("dh_carry", "dx") for k in range(4)]
+        edits = [factor(p, 0, Factor(f"dz_{blocks[p.term]}")) for p in users]
+        for kind in ("weight_ih", "weight_hh", "bias"):
+            edits += [
+                factor(Place(f"d{kind}.{gate}"), 0, Factor(f"dz_{b}"))
+                for gate, b in zip(GATES, blocks, strict=True)
+            ]
+        yield f"dz.{order}", f"The gates' gradients are joined with {order}.", together(*edits)
+
+
+def _layers() -> Found:
+    """A stack joined wrongly."""
+    below = Place("below")
+    yield (
+        "stack.dy for every layer",
+        "Every layer is given dy where the lower ones need dx of the layer above.",
+        factor(below, 0, Factor("dy_top")),
+    )
+    for scale, verb in (("0", "is not passed"), ("-1", "is passed with the wrong sign")):
+        yield f"stack.dx * {scale}", f"dx {verb} to the layer below.", scaled(below, scale)
+    yield (
+        "stack.dy added",
+        "A lower layer is given dy in addition to dx of the layer above.",
+        plus("below", Term((Factor("dy_top"),))),
+    )
+    yield (
+        "stack.last step only",
+        "A lower layer is given dx of the layer above at the last step only.",
+        only_at(below, "last"),
+    )
+    for target, name in (("dh_begin", "dh_n"), ("dc_begin", "dc_n")):
+        yield (
+            f"stack.{name} of another layer",
+            f"A layer is given the {name} of another layer.",
+            factor(Place(target), 0, Factor(name, layer=1)),
+        )
+    for target, name in (("dh0", "dh_carry"), ("dc0", "dc_carry")):
+        yield (
+            f"stack.{target} of another layer",
+            f"{target} is that of another layer.",
+            factor(Place(target), 0, Factor(name, layer=1)),
+        )
+    yield (
+        "stack.dh0 and dc0 of another layer",
+        "dh0 and dc0 are those of another layer.",
+        together(
+            factor(Place("dh0"), 0, Factor("dh_carry", layer=1)),
+            factor(Place("dc0"), 0, Factor("dc_carry", layer=1)),
+        ),
+    )
+    yield (
+        "stack.dh_n and dc_n of another layer",
+        "A layer is given dh_n and dc_n of another layer.",
+        together(
+            factor(Place("dh_begin"), 0, Factor("dh_n", layer=1)),
+            factor(Place("dc_begin"), 0, Factor("dc_n", layer=1)),
+        ),
+    )
+
+
+def _named(*names: str, shift: int | None = None) -> Callable[[Factor], bool]:
+    return lambda f: f.name in names and shift in (None, f.shift)
+
+
+def _at(step: Literal["last", "first"]) -> Callable[[Factor], Factor]:
+    return lambda f: Factor(f.name, 0, f.function, at=step)
+
+
+def _moved(by: int) -> Callable[[Factor], Factor]:
+    return lambda f: Factor(f.name, f.shift + by, f.function)
+
+
+def _renamed(names: Mapping[str, str]) -> Callable[[Factor], Factor]:
+    return lambda f: replace(f, name=names[f.name])
+
+
+def _overwritten(squashes: bool) -> Found:
+    """What the forward pass kept for the backward was overwritten."""
+    for name in (*GATES, "c", "h", "c_out", "x"):
+        words = name_of(Factor(name), squashes).removesuffix("[t]")
+        for at, when in _KEPT:
+            yield (
+                f"{name}.kept of {at}",
+                f"The backward pass uses {words} of {when} at every step: the others were not "
+                "kept, or overwritten.",
+                everywhere(_named(name), _at(at)),
+            )
+    gates = everywhere(_named(*GATES), _at("last"))
+    yield (
+        "gates.kept of last",
+        "The backward pass uses the gates of the last step at every step: the others were not "
+        "kept, or overwritten.",
+        gates,
+    )
+    for name, by in (("c", 1), ("h", 1), ("c", -1), ("h", -1)):
+        new = "after" if by > 0 else "two steps before"
+        yield (
+            f"{name}.shifted by {by}",
+            f"Wherever the backward pass needs {name}[t-1] it has {name} {new} the step.",
+            everywhere(_named(name, shift=-1), _moved(by)),
+        )
+    for name in GATES:
+        for by in (-1, 1):
+            yield (
+                f"{name}.everywhere {by:+d}",
+                capitalised(f"{GATE_WORDS[name]} is read at t{by:+d} wherever it is needed at t."),
+                everywhere(_named(name), _moved(by)),
+            )
+
+
+def _other_cells(table: Table, variant: Variant) -> Found:
+    """A backward pass of another cell than the forward's."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    if variant.output == "tanh":
+        yield (
+            "cell.h = o * c",
+            "The backward pass is that of h = o * c, the forward pass h = o * tanh(c).",
+            together(factor(Place("do"), 1, Factor("c")), factor(Place(state), 2, ONE)),
+        )
+        squashed = Factor("c", -1, "tanh(y)")
+        yield (
+            "cell.c = tanh(c)",
+            "The backward pass has the cell overwritten by tanh(c).",
+            together(
+                factor(Place("df"), 1, squashed),
+                factor(Place("do"), 1, Factor("c_out", function="tanh(y)")),
+                factor(Place(state), 2, Factor("c_out", function="1-tanh(y)^2")),
+            ),
+        )
+    else:
+        yield (
+            "cell.h = o * tanh(c)",
+            "The backward pass is that of h = o * tanh(c), the forward pass h = o * c.",
+            together(
+                function(Place("do"), 1, "tanh(y)"),
+                times(Place(state), Factor("c", function="1-tanh(y)^2")),
+            ),
+        )
+    yield (
+        "cell.coupled",
+        "The backward pass couples i = 1 - f, the forward pass does not.",
+        plus("df", Term((Factor("dc"), Factor("g")), scale=("-1",))),
+    )
+    exchange = {"i": "f", "f": "i"}
+    yield (
+        "gates.i and f read for each other",
+        "The backward pass reads i and f for each other.",
+        everywhere(_named(*exchange), _renamed(exchange)),
+    )
+    for first, second in (("f", "o"), ("i", "o"), ("g", "o")):
+        pair = {first: second, second: first}
+        yield (
+            f"gates.{first} and {second} read for each other",
+            f"The backward pass reads {first} and {second} for each other.",
+            everywhere(_named(*pair), _renamed(pair)),
+        )

@@ -1,0 +1,57 @@
+"""A case and a result as files, made whenever and wherever: judged once, nothing is run."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from torch_ref.compare.budget import error_budget
+from torch_ref.compare.errors import compare_gradients
+from torch_ref.harness.campaign import CheckReport
+from torch_ref.harness.checks import check_gradients
+from torch_ref.harness.exchange import load_case, load_result
+from torch_ref.harness.search import Failure
+from torch_ref.oracles.truth import truth
+
+_ENDINGS = ("", ".npz", ".safetensors")
+
+
+def check_dump(folder: str | Path) -> CheckReport:
+    """Compare the result in a folder with the truth of the case beside it.
+
+    Args:
+        folder: holds "case" and "result": folders of .npy, or .npz or .safetensors files.
+
+    Raises:
+        ValueError: one of them is missing or damaged, or rounding alone decides the case.
+    """
+    started = time.perf_counter()
+    case = load_case(_inside(folder, "case"))
+    actual = load_result(_inside(folder, "result"), case)
+    budget = error_budget(case)
+    if not budget.conclusive:
+        raise ValueError(f"{folder}: in {case.dtype} rounding alone decides what comes out.")
+    expected = {name: value for name, value in truth(case).items() if name in actual}
+    missing = tuple(name for name in truth(case) if name not in actual)
+    comparison = compare_gradients(actual, expected, budget.allowed)
+    wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
+    name = check_gradients.__name__
+    failure = Failure(name, "", f"Wrong: {', '.join(wrong)}.", case, comparison)
+    return CheckReport(
+        name=str(folder),
+        dtypes=(str(np.dtype(case.dtype)),),
+        passed=() if wrong else (name,),
+        skipped={},
+        failures=(failure,) if wrong else (),
+        tensors=comparison.tensors,
+        unverified=missing,
+        examples=1,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _inside(folder: str | Path, name: str) -> Path:
+    for ending in _ENDINGS:
+        if (path := Path(folder) / f"{name}{ending}").exists():
+            return path
+    raise ValueError(f"{folder} has no {name}, {name}.npz or {name}.safetensors.")

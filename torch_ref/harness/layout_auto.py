@@ -1,0 +1,93 @@
+"""layout="auto": which arrangement explains what an implementation's forward computes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch_ref.compare.budget import error_budget
+from torch_ref.harness.abilities import probe
+from torch_ref.harness.contract import Implementation, forward_of, restricted, states_taken
+from torch_ref.harness.layout import Layout
+from torch_ref.harness.layout_search import OUTPUTS, LayoutFinding, find_layout
+from torch_ref.harness.presets import PRESETS
+from torch_ref.oracles.case import Case
+from torch_ref.oracles.truth import truth
+
+# No two of I, H and V are equal, and none is 1, so that most wrong arrangements do not even fit.
+_SIZES = ({"T": 4, "B": 2, "I": 3, "H": 5}, {"T": 3, "B": 3, "I": 4, "H": 2})
+
+
+def with_layout_found(implementation: Implementation) -> tuple[Implementation, str]:
+    """An implementation whose layout is "auto", with the layout that explains its forward.
+
+    The presets are tried, each with every order of the gates, then manual_lstm's names in every
+    arrangement.
+
+    Returns:
+        The implementation with that layout, and the finding as a sentence.
+
+    Raises:
+        ValueError: no arrangement explains the forward, or more than one does on every case.
+    """
+    tries: list[tuple[Layout, Mapping[str, Any] | None]] = [
+        *((layout, {}) for layout in PRESETS.values()),
+        (Layout(), None),
+    ]
+    for base, axes in tries:
+        finding = _find(implementation, base, axes)
+        if finding.layout is not None:
+            name = next((name for name, each in PRESETS.items() if each == base), "manual_lstm")
+            sentence = f"Its layout was found: {name}; {finding.sentence}."
+            return replace(implementation, layout=finding.layout), sentence
+    raise ValueError(
+        f"layout is 'auto' but no arrangement explains the forward of {implementation.name!r}: "
+        "check its forward with a layout of its own, Layout(...) with its names."
+    )
+
+
+def suggestion(implementation: Implementation) -> str:
+    """What would make a forward right that is wrong in the layout that was given; "" if nothing."""
+    if implementation.form == "program" or not isinstance(implementation.layout, Layout):
+        return ""
+    finding = _find(implementation, implementation.layout, {})
+    if finding.layout is None or finding.layout == implementation.layout:
+        return ""
+    return f"Its forward is {finding.sentence}."
+
+
+def _find(
+    implementation: Implementation, base: Layout, axes: Mapping[str, Any] | None
+) -> LayoutFinding:
+    """The arrangements that fit on one case, or where that is more than one, on two."""
+    finding = _find_on(_case(implementation, 0, base), implementation, base, axes)
+    if finding.ambiguous:
+        again = _find_on(_case(implementation, 1, base), implementation, base, axes)
+        both = tuple(layout for layout in finding.fits if layout in again.fits)
+        first = both[0] if both else None
+        finding = replace(again, layout=first, fits=both)
+    return finding
+
+
+def _find_on(
+    case: Case, implementation: Implementation, base: Layout, axes: Mapping[str, Any] | None
+) -> LayoutFinding:
+    expected = {name: value for name, value in truth(case).items() if name in OUTPUTS}
+    if "loss" in expected:
+        count = case.targets.size if case.targets is not None else 1
+        scale = count if implementation.reduction == "sum" else 1
+        expected = {"loss": expected["loss"] * scale}
+    allowed = error_budget(case).allowed
+    forward: Callable[..., Any] = forward_of(implementation, base, case)
+    return find_layout(
+        forward, case.params, case.x, case.h0, case.c0, expected, allowed, base, axes=axes
+    )
+
+
+def _case(implementation: Implementation, number: int, base: Layout) -> Case:
+    sizes = dict(_SIZES[number])
+    sizes["B"] = 1 if base.single_batch else sizes["B"]
+    if implementation.form == "loss" and implementation.head == "bounded":
+        sizes["H"] = sizes["I"]
+    case = probe(implementation, implementation.dtype or "float64", **sizes)
+    taken = states_taken(implementation, base)
+    return restricted(case, frozenset({"h0", "c0"}) - taken)

@@ -1,0 +1,147 @@
+"""One check on drawn cases: search for a case on which it fails, then for a small one."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
+
+from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.harness.checks import Check, CheckFailed
+from torch_ref.harness.judge import Inconclusive, Subject
+from torch_ref.harness.strategies import Sizes, cases, model_cases
+from torch_ref.oracles.case import Case
+
+# After this long a failing case that is not yet the smallest is small enough.
+SHRINK_SECONDS = 4.0
+# Ordinary, larger and tiny weights. Saturated ones only slow a campaign: they hide gradients.
+_MAGNITUDES = (1.0, 4.0, 2.0**-20)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A check that failed.
+
+    Attributes:
+        check: its name. catches: what it is there to catch.
+        sentence: what was found.
+        case: the smallest on which it failed; None where no case was needed.
+        comparison: the tensors of that case, where some were compared.
+        error: what the implementation raised, where it did.
+    """
+
+    check: str
+    catches: str
+    sentence: str
+    case: Case | None = None
+    comparison: Comparison | None = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one check found on its cases."""
+
+    check: str
+    failure: Failure | None
+    tensors: tuple[TensorError, ...]
+    examples: int
+
+
+def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> Found:
+    """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
+    smallest: Failure | None = None
+    tensors: list[TensorError] = []
+    count = 0
+    give_up = float("inf")
+
+    def run(case: Case) -> None:
+        nonlocal smallest, count, give_up
+        if time.perf_counter() > give_up:
+            return
+        count += 1
+        found = try_check(check, subject, case)
+        if found.examples == 0:
+            hypothesis.reject()
+        tensors.extend(found.tensors)
+        if found.failure is None:
+            return
+        if smallest is None:
+            give_up = time.perf_counter() + SHRINK_SECONDS
+        if smallest is None or _size(case) <= _size(smallest.case):
+            smallest = found.failure
+        raise _Stop
+
+    quiet = hypothesis.settings(
+        max_examples=examples,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        verbosity=Verbosity.quiet,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    # Hypothesis objects to an example that fails once and, after SHRINK_SECONDS, no longer.
+    with suppress(_Stop, HypothesisException):
+        hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
+    return Found(check.name, smallest, tuple(tensors), count)
+
+
+def try_check(check: Check, subject: Subject, case: Case) -> Found:
+    """One check on one case; no examples where the case cannot be judged."""
+    failure = None
+    try:
+        comparison = check.function(subject, case)
+    except (Inconclusive, NotImplementedError):
+        return Found(check.name, None, (), 0)
+    except CheckFailed as error:
+        comparison = error.comparison
+        failure = Failure(check.name, check.catches, error.sentence, case, comparison)
+    except Exception as error:
+        comparison = None
+        sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ")
+        failure = Failure(check.name, check.catches, sentence, case, None, error)
+    return Found(check.name, failure, comparison.tensors if comparison else (), 1)
+
+
+class _Stop(Exception):
+    """A case failed."""
+
+
+def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
+    implementation, abilities = subject.implementation, subject.abilities
+    sizes: Sizes = {
+        "T": (1, 6),
+        "B": (1, 3) if abilities.batches else 1,
+        "I": (1, 4),
+        "H": (1, 5),
+        "L": (1, 3) if abilities.stacks else 1,
+        **check.sizes,
+        **implementation.sizes,
+    }
+    if implementation.form == "vjp":
+        return cases(
+            sizes=sizes,
+            variant=implementation.variant,
+            dtypes=abilities.dtypes,
+            magnitudes=_MAGNITUDES,
+        )
+    return model_cases(
+        heads=[implementation.head],
+        sizes=sizes,
+        variant=implementation.variant,
+        dtypes=abilities.dtypes,
+        magnitudes=_MAGNITUDES,
+        only_one_hot=True,
+    )
+
+
+def _size(case: Case | None) -> tuple[int, ...]:
+    if case is None:
+        return ()
+    steps, batch, inputs = case.x.shape
+    layers, _, hidden = case.h0.shape
+    return (layers, steps * batch * hidden * inputs, steps, batch, hidden, inputs)
