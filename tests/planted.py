@@ -183,10 +183,10 @@ MISTAKES = {
     "dh0 of another layer": (lstm_backward, 'gradients["dh0"][k]', 'gradients["dh0"][k - 1]'),
     # the forward, equations (1) to (8)
     "forward without the bias": (layer_forward, "z += bias", "z += 0"),
-    "forward with a hard candidate": (
+    "forward with a soft candidate": (
         layer_forward,
-        "h = np.empty((steps + 1",
-        "half = half * 1; half[2 * hidden : 3 * hidden] = 0.5; h = np.empty((steps + 1",
+        "np.tanh(g, out=candidate)",
+        "np.tanh(0.5 * g, out=candidate)",
     ),
     "forward with c = tanh(c)": (
         layer_forward,
