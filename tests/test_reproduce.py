@@ -36,7 +36,7 @@ reproduce = load("reproduce_plateau")
 )
 def test_a_training_on_ab_that_settles_somewhere_else(seed, name):
     """Five starts settle at five closed forms, each within 0.005, and never pass their heads'."""
-    found = reproduce.run(2, "bounded", 1000, rate=0.03, seed=seed)
+    found = reproduce.run(2, "bounded", 600, rate=0.03, seed=seed)
     level, distance = reproduce.nearest(found.end[-2:])
     assert found.settled
     assert level.name == name

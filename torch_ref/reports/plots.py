@@ -105,6 +105,9 @@ def plot_gates(sizes: GateSizes, path: str | Path) -> None:
     _save(figure, path)
 
 
+_SAME_PLACE = 0.03
+
+
 def plot_attractors(
     probabilities: Sequence[Sequence[float]], levels: Sequence[Level], path: str | Path
 ) -> None:
@@ -120,17 +123,22 @@ def plot_attractors(
     figure, axes = _figure(5.5, 5)
     found = np.sort(np.asarray(probabilities, float), axis=1)
     axes.plot(found[:, 0], found[:, 1], "o", alpha=0.5, label="runs", markersize=7)
+    labelled: list[tuple[float, float]] = []
     for level in levels:
         low, high = sorted(level.probabilities)
         axes.plot(low, high, "+", color="tab:red", markersize=14)
+        # To the left where a label is to the right of the same place already.
+        taken = any(abs(low - x) + abs(high - y) < _SAME_PLACE for x, y in labelled)
         axes.annotate(
             f"{low:.4f}, {high:.4f}\nloss {level.loss:.4f}",
             (low, high),
-            xytext=(8, -4),
+            xytext=(-10 if taken else 10, -4),
             textcoords="offset points",
             fontsize=7,
             va="top",
+            ha="right" if taken else "left",
         )
+        labelled.append((low, high))
     axes.set(
         xlabel="probability of the target, at the worse step",
         ylabel="at the better step",
