@@ -168,9 +168,9 @@ def lstm_forward(
     y = x
     for k in range(layers):  # (8)
         y, cache = layer_forward(
-            params[f"weight_ih_l{k}"],
-            params[f"weight_hh_l{k}"],
-            params[f"bias_l{k}"],
+            np.asarray(params[f"weight_ih_l{k}"]),
+            np.asarray(params[f"weight_hh_l{k}"]),
+            np.asarray(params[f"bias_l{k}"]),
             y,
             h0[k],
             c0[k],

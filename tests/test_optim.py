@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from agreement import assert_same_bits
-from balls import balls, scalar
+from balls import Balls, balls, scalar
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -87,6 +87,14 @@ def average(memory, name, value, beta, dtype):
         new = new + scalar(beta, dtype) * memory[name]
     memory[name] = new
     return new
+
+
+def corrected_rate(rate, beta, t, dtype):
+    """rate / (1 - beta^t), where the difference loses what beta^t is close to 1."""
+    exact = np.longdouble(beta) ** t
+    power = Balls(exact, 2 * np.longdouble(np.finfo(np.float64).eps) * exact, np.float64)
+    quotient = balls(rate, np.float64) / (balls(1.0, np.float64) - power)
+    return Balls(quotient.value, quotient.radius, dtype) * balls(1.0, dtype)
 
 
 def lerp(memory, name, value, beta, dtype):
@@ -183,7 +191,7 @@ def test_an_average_that_is_not_its_weighted_sum(run, rate, beta, corrected):
 
     def formula(g, t, memory):
         m = average(memory, "m", g, beta, dtype)
-        return scalar(rate / (1 - beta**t) if corrected else rate, dtype) * m
+        return (corrected_rate(rate, beta, t, dtype) if corrected else scalar(rate, dtype)) * m
 
     ball = in_balls(formula, weights, gradients)
     settings = Optimizer("average", rate, beta=beta, bias_correction=corrected)
