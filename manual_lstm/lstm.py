@@ -63,21 +63,21 @@ def layer_forward(
     h[0], c[0] = h0, c0
     product = np.empty((batch, 4 * hidden), x.dtype)
     candidate = np.empty((batch, hidden), x.dtype)
+    gates = z.reshape(steps, batch, 4, hidden)
+    i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H), views that fill with z
     with np.errstate(over="ignore"):  # a gate that is shut for good is 1 / (1 + inf) = 0
         for t in range(steps):
             a = z[t]  # (B, 4H)
             a += np.matmul(h[t], recurrent, out=product)  # (1), i, f and o negated
-            i, f, g, o = a.reshape(batch, 4, hidden).swapaxes(0, 1)  # each (B, H)
-            np.tanh(g, out=candidate)  # (4)
+            np.tanh(g[t], out=candidate)  # (4)
             np.exp(a, out=a)  # (2), (3), (5), and g's block to no purpose
             a += 1
             np.reciprocal(a, out=a)
-            g[...] = candidate
-            np.multiply(f, c[t], out=c[t + 1])  # (6)
-            c[t + 1] += i * g
+            g[t] = candidate
+            np.multiply(f[t], c[t], out=c[t + 1])  # (6)
+            c[t + 1] += i[t] * candidate
             np.tanh(c[t + 1], out=tanh_c[t])
-            np.multiply(o, tanh_c[t], out=h[t + 1])  # (7)
-    gates = z.reshape(steps, batch, 4, hidden)
+            np.multiply(o[t], tanh_c[t], out=h[t + 1])  # (7)
     return h[1:], LayerCache(weight_ih, weight_hh, x, gates, h, c, tanh_c)
 
 

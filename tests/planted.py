@@ -185,8 +185,8 @@ MISTAKES = {
     "forward without the bias": (layer_forward, "z += bias", "z += 0"),
     "forward with a soft candidate": (
         layer_forward,
-        "np.tanh(g, out=candidate)",
-        "np.tanh(0.5 * g, out=candidate)",
+        "np.tanh(g[t], out=candidate)",
+        "np.tanh(0.5 * g[t], out=candidate)",
     ),
     "forward with c = tanh(c)": (
         layer_forward,
@@ -195,18 +195,18 @@ MISTAKES = {
     ),
     "forward with h = o * c": (
         layer_forward,
-        "np.multiply(o, tanh_c[t], out=h[t + 1])",
-        "np.multiply(o, c[t + 1], out=h[t + 1])",
+        "np.multiply(o[t], tanh_c[t], out=h[t + 1])",
+        "np.multiply(o[t], c[t + 1], out=h[t + 1])",
     ),
-    "forward with gates i, f, o, g": (layer_forward, "i, f, g, o = a", "i, f, o, g = a"),
-    "forward with i and f exchanged": (layer_forward, "i, f, g, o = a", "f, i, g, o = a"),
+    "forward with gates i, f, o, g": (layer_forward, "i, f, g, o = gates", "i, f, o, g = gates"),
+    "forward with i and f exchanged": (layer_forward, "i, f, g, o = gates", "f, i, g, o = gates"),
     "forward without the state before": (layer_forward, "h[0], c[0] = h0, c0", "h[0], c[0] = 0, 0"),
     "forward with h0 and c0 exchanged": (
         layer_forward,
         "h[0], c[0] = h0, c0",
         "h[0], c[0] = c0, h0",
     ),
-    "forward with the cell overwritten": (layer_forward, "c[t + 1] += i * g", "c[t + 1] = i * g"),
+    "forward with the cell overwritten": (layer_forward, "c[t + 1] += i[t]", "c[t + 1] = i[t]"),
     "forward with every layer reading x": (
         lstm_forward,
         "            y,\n            h0[k]",
