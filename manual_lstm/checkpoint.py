@@ -127,6 +127,8 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}.") from None
+    if not content.startswith(b"PK"):
+        raise ValueError(f"{name} is torn or no .npz file (it does not begin as one does).")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
