@@ -79,6 +79,37 @@ def from_steps(
     return vjp
 
 
+def from_object(make: Callable[[Mapping[str, Any]], Any], gradient: str = "d{name}") -> Vjp:
+    """An object with one-step methods, weights and accumulators as attributes, as a vjp.
+
+    Args:
+        make: make(params) -> a new object of the right size, its accumulators zero; the weights
+            are then set as attributes. It must have forward(x_t, h, c) -> (h, c), which keeps
+            what it needs, and backward(dh, dc) -> (dx_t, dh, dc), called from the last step on.
+        gradient: what its accumulators are called, "{name}_diff" for instance.
+
+    Returns:
+        A vjp of one layer; see `from_steps`.
+    """
+    held: list[Any] = []
+    names: list[str] = []
+
+    def begin(params: Mapping[str, Any]) -> None:
+        held[:], names[:] = [make(params)], list(params)
+        for name, value in params.items():
+            setattr(held[0], name, np.array(value))
+
+    def gradients() -> dict[str, Any]:
+        return {f"d{name}": getattr(held[0], gradient.format(name=name)) for name in names}
+
+    return from_steps(
+        lambda params, x_t, h, c: (*held[0].forward(x_t, h, c), None),
+        lambda params, dh, dc, cache: held[0].backward(dh, dc),
+        begin=begin,
+        gradients=gradients,
+    )
+
+
 def gradients_from_update(
     before: Mapping[str, Any],
     after: Mapping[str, Any],

@@ -109,6 +109,30 @@ FLAT = Layout(
     flat_name="parameters",
 )
 
+# One class that is stepped through a sequence: W @ [x, h] + b for each gate.
+STEP_CLASS = Layout(
+    gates="separate",
+    matrices="xh",
+    sequence="TI",
+    states="H",
+    weight="w{gate}",
+    bias_ih="b{gate}",
+)
+
+# One lossFun over module globals, in columns: W @ [h; x] + b for each gate, and its own head.
+LOSS_FUN = Layout(
+    gates="separate",
+    matrices="hx",
+    bias_shape="column",
+    sequence="TI",
+    states="H1",
+    gate_names=("i", "f", "c", "o"),
+    weight="W{gate}",
+    bias_ih="b{gate}",
+    weight_out="Why",
+    bias_out="by",
+)
+
 PRESETS = {
     "manual_lstm": Layout(),
     "torch": TORCH,
@@ -121,6 +145,8 @@ PRESETS = {
     "basic_lstm_cell": BASIC_LSTM_CELL,
     "cudnn": FLAT,
     "mxnet": FLAT,
+    "step_class": STEP_CLASS,
+    "loss_fun": LOSS_FUN,
 }
 
 
