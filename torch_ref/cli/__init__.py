@@ -20,6 +20,7 @@ from torch_ref.cli.predict import predict
 from torch_ref.cli.train import train
 
 INTERRUPTED = 130
+LONGEST = 1000
 
 app = typer.Typer(
     add_completion=False,
@@ -69,5 +70,6 @@ def main() -> None:
 
 
 def _stop(message: str, status: int = 2) -> NoReturn:
-    sys.stderr.write(f"manual-lstm: {message}\n")
+    # One line, also where the message is an implementation's own and prints an array.
+    sys.stderr.write(f"manual-lstm: {' '.join(message.split())[:LONGEST]}\n")
     sys.exit(status)
