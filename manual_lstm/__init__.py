@@ -5,6 +5,7 @@
 | `init_params` | Glorot uniform weights for a stack | (27) |
 | `lstm_forward`, `lstm_backward` | the stack, forward and backward | (1) to (18) |
 | `vjp` | both, as outputs and a pullback | (1) to (18) |
+| `recomputing_vjp` | the same for long sequences in little memory | (1) to (18) |
 | `linear_forward`, `linear_backward` | the linear head | (19) to (22) |
 | `bounded_forward`, `bounded_backward` | the bounded head | (23) |
 | `bounded_probability_range` | what the bounded head can reach | (30) |
@@ -42,6 +43,7 @@ from manual_lstm.head import (
 from manual_lstm.lstm import lstm_backward, lstm_forward, vjp
 from manual_lstm.model import CharModel
 from manual_lstm.params import init_params
+from manual_lstm.recompute import recomputing_vjp
 from manual_lstm.tasks import Text, alphabet, one_hot, read_text, window
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "lstm_forward",
     "one_hot",
     "read_text",
+    "recomputing_vjp",
     "softmax",
     "vjp",
     "window",

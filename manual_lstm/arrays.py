@@ -1,5 +1,6 @@
 """What every public function asks of its arrays, and the one wording for each refusal."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,10 +112,9 @@ def _check_dtype(name: str, array: FloatArray, dtype: np.dtype[Any] | None) -> N
 
 def check_finite(name: str, array: FloatArray) -> None:
     """ValueError that names the first element of `array` that is NaN or infinite."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A finite sum means that every element is finite; the reverse may overflow, so look.
-        if np.isfinite(array.sum()):
-            return
+    # A finite sum of squares means that every element is finite; the reverse may overflow, so look.
+    if math.isfinite(np.vdot(array, array)):
+        return
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         index = tuple(int(k) for k in bad[0])

@@ -3,6 +3,10 @@
 T steps, B batch, I inputs, H hidden, L layers. Every array is time-major, gates are the blocks
 i, f, g, o. A leading T + 1 holds the initial state at index 0, so that h[t] is the state
 *before* step t and h[t + 1] the state after it.
+
+At batch 1 the time goes into Python's calls, at size into the matrix products. So a step makes as
+few calls as it can, into memory that is there already, and all that does not recur is done for
+many steps in one.
 """
 
 from collections.abc import Callable
@@ -14,20 +18,27 @@ from numpy.typing import ArrayLike
 from manual_lstm.arrays import FloatArray, Gradients, Params, check_array
 from manual_lstm.params import lstm_sizes
 
+# Of so many bytes the backward prepares its factors at once: they shall stay in a core's cache.
+_CACHE = 2**19
+
 Outputs = tuple[FloatArray, FloatArray, FloatArray]
 Pullback = Callable[[ArrayLike | None, ArrayLike | None, ArrayLike | None], Gradients]
 
 
 class LayerCache(NamedTuple):
-    """What one layer's backward needs of its forward."""
+    """What one layer's backward needs of its forward.
+
+    Inside a layer units come before sequences, so that z = W x reads as in (1) and a gate of
+    the whole batch is one block of memory. The gates stand in the order o, i, f, g, and c[t-1]
+    after them: whatever is subjected to the same operation stands together.
+    """
 
     weight_ih: FloatArray  # (4H, I)
     weight_hh: FloatArray  # (4H, H)
     x: FloatArray  # (T, B, I)
-    gates: FloatArray  # (T, B, 4, H): i, f, g, o after their activation
-    h: FloatArray  # (T + 1, B, H)
-    c: FloatArray  # (T + 1, B, H)
-    tanh_c: FloatArray  # (T, B, H)
+    cell: FloatArray  # (T + 1, 5, H, B): o, i, f, g after their activation, and c before the step
+    tanh_c: FloatArray  # (T, H, B), of c after the step
+    h: FloatArray  # (T + 1, H, B)
 
 
 def layer_forward(
@@ -45,40 +56,43 @@ def layer_forward(
         x: (T, B, I). h0, c0: (B, H). All of one dtype; nothing is checked here.
 
     Returns:
-        h (T, B, H), and the cache for `layer_backward`; the last states are its h[-1] and c[-1].
+        h (T, B, H), a view of the cache, and the cache for `layer_backward`.
     """
-    steps, batch, inputs = x.shape
+    steps, batch, _ = x.shape
     hidden = weight_hh.shape[1]
-    # sigmoid(z) = 1 / (1 + exp(-z)), with the minus sign in the weights of i, f and o.
-    sign = np.repeat(np.array([-1, -1, 1, -1], x.dtype), hidden)  # (4H,)
-    recurrent = np.ascontiguousarray((weight_hh * sign[:, None]).T)  # (H, 4H)
-    z = x.reshape(-1, inputs) @ weight_ih.T  # (T*B, 4H)
-    z += bias
-    z *= sign
-    z = z.reshape(steps, batch, 4 * hidden)
+    # sigmoid(z) = 1 / (1 + exp(-z)), with the minus sign in the weights of o, i and f.
+    input_weights, recurrent, offset = (
+        _negated(each.reshape(4, hidden, -1)) for each in (weight_ih, weight_hh, bias)
+    )  # (4H, I), (4H, H), (4H, 1)
 
-    h = np.empty((steps + 1, batch, hidden), x.dtype)
-    c = np.empty_like(h)
-    tanh_c = np.empty((steps, batch, hidden), x.dtype)
-    h[0], c[0] = h0, c0
-    product = np.empty((batch, 4 * hidden), x.dtype)
-    candidate = np.empty((batch, hidden), x.dtype)
-    gates = z.reshape(steps, batch, 4, hidden)
-    i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H), views that fill with z
+    cell = np.empty((steps + 1, 5, hidden, batch), x.dtype)
+    tanh_c = np.empty((steps, hidden, batch), x.dtype)
+    h = np.empty((steps + 1, hidden, batch), x.dtype)
+    c = cell[:, 4]  # (T + 1, H, B)
+    h[0], c[0] = h0.T, c0.T
+    z = cell[:-1, :4].reshape(steps, 4 * hidden, batch)
+    np.matmul(input_weights, x.swapaxes(1, 2), out=z)  # (1), of all steps at once
+    z += offset
+
+    sigmoids, o, g = cell[:, :3], cell[:, 0], cell[:, 3]  # o, i and f; o; g
+    i_f, g_c = cell[:, 1:3], cell[:, 3:]  # i and f; g and c[t-1]
+    of_h = np.empty((4 * hidden, batch), x.dtype)
+    i_g, f_c = terms = np.empty((2, hidden, batch), x.dtype)
+    one = np.ones((), x.dtype)
     with np.errstate(over="ignore"):  # a gate that is shut for good is 1 / (1 + inf) = 0
-        for t in range(steps):
-            a = z[t]  # (B, 4H)
-            a += np.matmul(h[t], recurrent, out=product)  # (1), i, f and o negated
-            np.tanh(g[t], out=candidate)  # (4)
-            np.exp(a, out=a)  # (2), (3), (5), and g's block to no purpose
-            a += 1
-            np.reciprocal(a, out=a)
-            g[t] = candidate
-            np.multiply(f[t], c[t], out=c[t + 1])  # (6)
-            c[t + 1] += i[t] * candidate
-            np.tanh(c[t + 1], out=tanh_c[t])
-            np.multiply(o[t], tanh_c[t], out=h[t + 1])  # (7)
-    return h[1:], LayerCache(weight_ih, weight_hh, x, gates, h, c, tanh_c)
+        for z_t, sigmoid, g_t, i_f_t, g_c_t, o_t, c_t, tanh_t, h_before, h_t in zip(
+            z, sigmoids, g, i_f, g_c, o, c[1:], tanh_c, h, h[1:], strict=False
+        ):
+            z_t += np.dot(recurrent, h_before, out=of_h)  # (1)
+            np.exp(sigmoid, out=sigmoid)  # (2), (3), (5)
+            sigmoid += one
+            np.divide(one, sigmoid, out=sigmoid)
+            np.tanh(g_t, out=g_t)  # (4)
+            np.multiply(i_f_t, g_c_t, out=terms)
+            np.add(i_g, f_c, out=c_t)  # (6)
+            np.tanh(c_t, out=tanh_t)
+            np.multiply(o_t, tanh_t, out=h_t)  # (7)
+    return h[1:].swapaxes(1, 2), LayerCache(weight_ih, weight_hh, x, cell, tanh_c, h)
 
 
 class StepGradients(NamedTuple):
@@ -106,39 +120,60 @@ def layer_backward(
     Returns:
         dweight_ih (4H, I), dweight_hh (4H, H), dbias (4H,), dx (T, B, I), dh0 and dc0 (B, H).
     """
-    weight_ih, weight_hh, x, gates, h, c, tanh_c = cache
+    weight_ih, weight_hh, x, cell, tanh_c, h = cache
     steps, batch, inputs = x.shape
     hidden = weight_hh.shape[1]
-    i, f, g, o = gates.transpose(2, 0, 1, 3)  # each (T, B, H)
-
-    # What does not recur, for all steps at once: dz = dc * (i, f and g's factor), dh * (o's).
-    factor = np.empty_like(gates)  # (T, B, 4, H)
-    factor[:, :, 0] = g * (i * (1 - i))  # (12), (15)
-    factor[:, :, 1] = c[:-1] * (f * (1 - f))  # (14), (15)
-    factor[:, :, 2] = i * (1 - g * g)  # (13), (15)
-    factor[:, :, 3] = tanh_c * (o * (1 - o))  # (10), (15)
-    dc_dh = o * (1 - tanh_c * tanh_c)  # (11)
-
-    dz = np.empty_like(gates)  # (T, B, 4, H)
-    dh, dc = dh_n.copy(), dc_n.copy()  # (B, H)
-    for t in reversed(range(steps)):
-        dh += dy[t]  # (9)
-        dc += dh * dc_dh[t]  # (11)
-        np.multiply(dc[:, None], factor[t, :, :3], out=dz[t, :, :3])  # (12) to (15)
-        np.multiply(dh, factor[t, :, 3], out=dz[t, :, 3])  # (10), (15)
-        if seen is not None:
-            seen.dh[t], seen.dc[t] = dh, dc
-        np.matmul(dz[t].reshape(batch, 4 * hidden), weight_hh, out=dh)  # (16b)
-        dc *= f[t]  # (16a)
+    recurrent = weight_hh.T  # (H, 4H)
+    if batch > 1:  # to BLAS a matrix product's operand is worth a copy, a vector's matrix is not
+        recurrent = np.ascontiguousarray(recurrent)
+    dz = np.empty((4, hidden, steps, batch), x.dtype)  # i, f, g, o
+    dh, dc = dh_n.T.copy("C"), dc_n.T.copy("C")  # (H, B)
+    of_h = np.empty((hidden, batch), x.dtype)
+    at_once = min(steps, max(1, _CACHE // cell[0].nbytes))
+    factors = np.empty((at_once, 5, hidden, batch), x.dtype)
+    for start in reversed(range(0, steps, at_once)):
+        block = slice(start, min(start + at_once, steps))
+        # What does not recur, for many steps at once: dz = dc * (i, f and g's factor), dh * (o's).
+        o, i, f, g, c_before = cell[block].swapaxes(0, 1)  # each (n, H, B)
+        tanh_c_block = tanh_c[block]
+        factor = factors[: len(o)]
+        factor[:, 0] = f  # (16a)
+        factor[:, 1] = g * (i * (1 - i))  # (12), (15)
+        factor[:, 2] = c_before * (f * (1 - f))  # (14), (15)
+        factor[:, 3] = i * (1 - g * g)  # (13), (15)
+        factor[:, 4] = tanh_c_block * (o * (1 - o))  # (10), (15)
+        dc_dh = o * (1 - tanh_c_block * tanh_c_block)  # (11)
+        dz_block = factor[:, 1:].reshape(-1, 4 * hidden, batch)
+        of_steps = (dy[block].swapaxes(1, 2), dc_dh, factor[:, :4], factor[:, 4], dz_block)
+        for t, dy_t, dc_dh_t, of_dc, dz_o, dz_t in zip(
+            range(block.stop - 1, start - 1, -1), *(each[::-1] for each in of_steps), strict=True
+        ):
+            dh += dy_t  # (9)
+            dc += np.multiply(dh, dc_dh_t, out=of_h)  # (11)
+            if seen is not None:
+                seen.dh[t], seen.dc[t] = dh.T, dc.T
+            dz_o *= dh  # (10), (15)
+            of_dc *= dc  # (16a), then (12) to (15)
+            dc = of_dc[0]
+            np.dot(recurrent, dz_t, out=dh)  # (16b)
+        dc = dc.copy()  # the next block's factors take its place
+        dz[:, :, block] = factor[:, 1:].transpose(1, 2, 0, 3)
 
     if seen is not None:
-        seen.dz[...] = dz
-    flat = dz.reshape(-1, 4 * hidden)  # (T*B, 4H)
-    dx = (flat @ weight_ih).reshape(steps, batch, inputs)  # (17)
-    dweight_ih = flat.T @ x.reshape(-1, inputs)  # (18a)
-    dweight_hh = flat.T @ h[:-1].reshape(-1, hidden)  # (18b)
-    dbias = flat.sum(axis=0)  # (18c)
-    return dweight_ih, dweight_hh, dbias, dx, dh, dc
+        seen.dz[...] = dz.transpose(2, 3, 0, 1)
+    flat = dz.reshape(4 * hidden, -1)  # (4H, T*B)
+    dx = (flat.T @ weight_ih).reshape(steps, batch, inputs)  # (17)
+    dweight_ih = flat @ x.reshape(-1, inputs)  # (18a)
+    dweight_hh = flat @ h[:-1].swapaxes(1, 2).reshape(-1, hidden)  # (18b)
+    dbias = flat.sum(axis=1)  # (18c)
+    return dweight_ih, dweight_hh, dbias, dx, dh.T, dc.T
+
+
+def _negated(weight: FloatArray) -> FloatArray:
+    """(4, H, N) in blocks i, f, g, o as (4H, N) in blocks -o, -i, -f, g."""
+    o_i_f_g = weight.take((3, 0, 1, 2), axis=0)
+    np.negative(o_i_f_g[:3], out=o_i_f_g[:3])
+    return o_i_f_g.reshape(-1, weight.shape[2])
 
 
 def lstm_forward(
@@ -161,11 +196,12 @@ def lstm_forward(
     inputs, hidden, layers, dtype = lstm_sizes(params)
     x = check_array("x", x, "T,B,I", {"I": inputs}, dtype)
     batch = x.shape[1]
-    h0 = _state("h0", h0, layers, batch, hidden, dtype)
-    c0 = _state("c0", c0, layers, batch, hidden, dtype)
+    h0 = check_state("h0", h0, layers, batch, hidden, dtype)
+    c0 = check_state("c0", c0, layers, batch, hidden, dtype)
 
     caches = []
     y = x
+    h_n, c_n = np.empty_like(h0), np.empty_like(c0)
     for k in range(layers):  # (8)
         y, cache = layer_forward(
             np.asarray(params[f"weight_ih_l{k}"]),
@@ -176,9 +212,8 @@ def lstm_forward(
             c0[k],
         )
         caches.append(cache)
-    h_n = np.stack([cache.h[-1] for cache in caches])
-    c_n = np.stack([cache.c[-1] for cache in caches])
-    return (y.copy(), h_n, c_n), caches
+        h_n[k], c_n[k] = cache.h[-1].T, cache.cell[-1, 4].T
+    return (np.array(y, order="C"), h_n, c_n), caches
 
 
 def lstm_backward(
@@ -202,13 +237,13 @@ def lstm_backward(
         ValueError: an array of the wrong rank, size or dtype, or not finite.
     """
     layers = len(cache)
-    steps, batch, hidden = cache[0].tanh_c.shape
+    steps, hidden, batch = cache[0].tanh_c.shape
     dtype = cache[0].x.dtype
     if dy is None:
         dy = np.zeros((steps, batch, hidden), dtype)
     dy = check_array("dy", dy, "T,B,H", {"T": steps, "B": batch, "H": hidden}, dtype)
-    dh_n = _state("dh_n", dh_n, layers, batch, hidden, dtype)
-    dc_n = _state("dc_n", dc_n, layers, batch, hidden, dtype)
+    dh_n = check_state("dh_n", dh_n, layers, batch, hidden, dtype)
+    dc_n = check_state("dc_n", dc_n, layers, batch, hidden, dtype)
 
     gradients: Gradients = {"dx": dy, "dh0": np.empty_like(dh_n), "dc0": np.empty_like(dc_n)}
     for k in reversed(range(layers)):  # (8): dx of a layer is dy of the one below
@@ -245,7 +280,7 @@ def vjp(
     return outputs, pullback
 
 
-def _state(
+def check_state(
     name: str,
     value: ArrayLike | None,
     layers: int,
@@ -253,6 +288,7 @@ def _state(
     hidden: int,
     dtype: np.dtype[np.floating],
 ) -> FloatArray:
+    """A state (L, B, H) or its gradient, checked; None is zero."""
     if value is None:
         return np.zeros((layers, batch, hidden), dtype)
     return check_array(name, value, "L,B,H", {"L": layers, "B": batch, "H": hidden}, dtype)

@@ -87,18 +87,26 @@ def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepG
     """
     found: list[StepGradients] = []
     for cache in reversed(caches):  # (8)
-        zero = np.zeros_like(cache.h[0])
-        seen = StepGradients(*(np.empty_like(a) for a in (cache.gates, cache.tanh_c, cache.tanh_c)))
+        steps, hidden, batch = cache.tanh_c.shape
+        zero = np.zeros((batch, hidden), cache.h.dtype)
+        shapes = (steps, batch, 4, hidden), (steps, batch, hidden), (steps, batch, hidden)
+        seen = StepGradients(*(np.empty(shape, cache.h.dtype) for shape in shapes))
         dy = layer_backward(dy, zero, zero, cache, seen)[3]
         found.insert(0, seen)
     return found
 
 
+def forward_of(cache: LayerCache) -> list[FloatArray]:
+    """i, f, g, o after their activation, c[t-1] and tanh(c[t]) of a layer, each (T, B, H)."""
+    o, i, f, g, c_before = cache.cell[:-1].swapaxes(0, 1)
+    return [each.swapaxes(1, 2) for each in (i, f, g, o, c_before, cache.tanh_c)]
+
+
 def after_activation(found: StepGradients, cache: LayerCache) -> FloatArray:
     """The gradients of i, f, g, o after their activation, (4, T, B, H): (10), (12) to (14)."""
-    i, _, g, _ = cache.gates.transpose(2, 0, 1, 3)
+    i, _, g, _, c_before, tanh_c = forward_of(cache)
     dh, dc = found.dh, found.dc
-    return np.stack([dc * g, dc * cache.c[:-1], dc * i, dh * cache.tanh_c])
+    return np.stack([dc * g, dc * c_before, dc * i, dh * tanh_c])
 
 
 def judge(reach: FloatArray, saturated: FloatArray, eps: float) -> tuple[Verdict, str]:
@@ -162,7 +170,7 @@ def _norms(gates: FloatArray) -> FloatArray:
 
 
 def _saturated(cache: LayerCache) -> FloatArray:
-    i, f, g, o = cache.gates.transpose(2, 0, 1, 3).astype(np.float64)
+    i, f, g, o, *_ = (each.astype(np.float64) for each in forward_of(cache))
     steepness = np.stack([4 * i * (1 - i), 4 * f * (1 - f), 1 - g * g, 4 * o * (1 - o)])
     return np.asarray((steepness < FLAT).mean(axis=(1, 2, 3)))
 

@@ -19,7 +19,7 @@ from manual_lstm import (
     lstm_forward,
 )
 from manual_lstm.head import bounded_backward
-from manual_lstm.lstm import layer_backward, layer_forward
+from manual_lstm.lstm import _negated, layer_backward, layer_forward
 
 
 def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new: str) -> None:
@@ -36,142 +36,157 @@ def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new
     patch.setattr(function, "__code__", namespace[function.__name__].__code__)
 
 
+# pieces of layer_backward: c after the steps of a block, tanh's slope, and dweight_hh
+AFTER = "cell[block.start + 1 : block.stop + 1, 4]"
+SLOPE = "o * (1 - tanh_c_block * tanh_c_block)"
+HH = "flat @ h[:-1].swapaxes(1, 2).reshape(-1, hidden)"
 PULLBACK = "return lstm_backward(dy, dh_n, dc_n, cache) | head_gradients"
 
 # identifier: function, the right text, the wrong text
 MISTAKES = {
     # the gates' gradients, equations (10) to (15)
-    "df takes c[t] for c[t-1]": (layer_backward, "c[:-1] * (f", "c[1:] * (f"),
+    "df takes c[t] for c[t-1]": (layer_backward, "c_before * (f", AFTER + " * (f"),
     "df takes c[t-2] for c[t-1]": (
         layer_backward,
-        "c[:-1] * (f",
-        "np.concatenate((c[:1], c[:-2])) * (f",
+        "c_before * (f",
+        "cell[[max(t - 1, 0) for t in range(block.start, block.stop)], 4] * (f",
     ),
-    "df takes tanh(c)": (layer_backward, "c[:-1] * (f", "np.tanh(c[:-1]) * (f"),
-    "di takes c for g": (layer_backward, "g * (i * (1 - i))", "c[1:] * (i * (1 - i))"),
+    "df takes tanh(c)": (layer_backward, "c_before * (f", "np.tanh(c_before) * (f"),
+    "di takes c for g": (layer_backward, "g * (i * (1 - i))", AFTER + " * (i * (1 - i))"),
     "di takes f's derivative": (layer_backward, "g * (i * (1 - i))", "g * (f * (1 - f))"),
     "di without i's derivative": (layer_backward, "g * (i * (1 - i))", "g"),
     "di with half of i's derivative": (layer_backward, "g * (i * (1 - i))", "g * i"),
-    "df without f's derivative": (layer_backward, "c[:-1] * (f * (1 - f))", "c[:-1]"),
+    "df without f's derivative": (layer_backward, "c_before * (f * (1 - f))", "c_before"),
     "dg takes f for i": (layer_backward, "i * (1 - g * g)", "f * (1 - g * g)"),
     "dg without the square": (layer_backward, "i * (1 - g * g)", "i * (1 - g)"),
     "dg without g's derivative": (layer_backward, "i * (1 - g * g)", "i"),
     "dg with sigmoid's derivative": (layer_backward, "i * (1 - g * g)", "i * (g * (1 - g))"),
-    "do takes c for tanh(c)": (layer_backward, "tanh_c * (o * (1 - o))", "c[1:] * (o * (1 - o))"),
-    "do without o's derivative": (layer_backward, "tanh_c * (o * (1 - o))", "tanh_c"),
-    "do multiplied by dc": (layer_backward, "np.multiply(dh, factor", "np.multiply(dc, factor"),
+    "do takes c for tanh(c)": (
+        layer_backward,
+        "tanh_c_block * (o * (1 - o))",
+        AFTER + " * (o * (1 - o))",
+    ),
+    "do without o's derivative": (layer_backward, "tanh_c_block * (o * (1 - o))", "tanh_c_block"),
+    "do multiplied by dc": (layer_backward, "dz_o *= dh", "dz_o *= dc"),
     "di and df exchanged": (
         layer_backward,
-        "dz = np.empty_like(gates)  # (T, B, 4, H)",
-        "dz = np.empty_like(gates); factor = factor[:, :, [1, 0, 2, 3]]",
+        "dc_dh = o",
+        "factor[:, 1:3] = factor[:, 2:0:-1].copy(); dc_dh = o",
     ),
     # the recurrence, equations (9), (11), (16)
-    "dc without o": (layer_backward, "o * (1 - tanh_c * tanh_c)", "1 - tanh_c * tanh_c"),
-    "dc without tanh's derivative": (layer_backward, "o * (1 - tanh_c * tanh_c)", "o"),
-    "dc without the square": (layer_backward, "(1 - tanh_c * tanh_c)", "(1 - tanh_c)"),
+    "dc without o": (layer_backward, SLOPE, SLOPE[4:]),
+    "dc without tanh's derivative": (layer_backward, SLOPE, "o"),
+    "dc without the square": (layer_backward, SLOPE, "o * (1 - tanh_c_block)"),
     "dc takes tanh's derivative twice": (
         layer_backward,
-        "(1 - tanh_c * tanh_c)",
-        "(1 - tanh_c * tanh_c) ** 2",
+        SLOPE,
+        SLOPE + " ** 2",
     ),
-    "dc = for +=": (layer_backward, "dc += dh * dc_dh[t]", "dc = dh * dc_dh[t]"),
+    "dc = for +=": (layer_backward, "dc += np", "dc[:] = np"),
     "dc from dy without the recurrent dh": (
         layer_backward,
-        "dc += dh * dc_dh[t]",
-        "dc += dy[t] * dc_dh[t]",
+        "np.multiply(dh, dc_dh_t",
+        "np.multiply(dy_t, dc_dh_t",
     ),
-    "dc's carry dropped": (layer_backward, "dc *= f[t]", "dc *= 0"),
-    "dc's carry without f": (layer_backward, "dc *= f[t]", "dc *= 1"),
-    "dc's carry takes i for f": (layer_backward, "dc *= f[t]", "dc *= i[t]"),
-    "dc's carry takes f[t-1]": (layer_backward, "dc *= f[t]", "dc *= f[t - 1]"),
-    "dc's carry takes f[t+1]": (layer_backward, "dc *= f[t]", "dc *= f[min(t + 1, steps - 1)]"),
-    "dh = for +=": (layer_backward, "dh += dy[t]", "dh[:] = dy[t]"),
-    "dh takes dy[t-1]": (layer_backward, "dh += dy[t]", "dh += dy[t - 1]"),
-    "dh only from the last step": (layer_backward, "dh += dy[t]", "dh += dy[t] * (t == steps - 1)"),
-    "dh subtracted": (layer_backward, "dh += dy[t]", "dh -= dy[t]"),
-    "dh's carry dropped": (layer_backward, "weight_hh, out=dh)", "0 * weight_hh, out=dh)"),
+    "dc's carry dropped": (layer_backward, "dc = of_dc[0]", "dc = 0 * dc"),
+    "dc's carry without f": (layer_backward, "factor[:, 0] = f", "factor[:, 0] = 1"),
+    "dc's carry takes i for f": (layer_backward, "factor[:, 0] = f", "factor[:, 0] = i"),
+    "dc's carry takes f[t-1]": (
+        layer_backward,
+        "factor[:, 0] = f",
+        "factor[:, 0] = cell[[t - 1 for t in range(block.start, block.stop)], 2]",
+    ),
+    "dc's carry takes f[t+1]": (
+        layer_backward,
+        "factor[:, 0] = f",
+        "factor[:, 0] = cell[[min(t + 1, steps - 1) for t in range(block.start, block.stop)], 2]",
+    ),
+    "dh = for +=": (layer_backward, "dh += dy_t", "dh[:] = dy_t"),
+    "dh takes dy[t-1]": (layer_backward, "dh += dy_t", "dh += dy[t - 1].T"),
+    "dh only from the last step": (layer_backward, "dh += dy_t", "dh += dy_t * (t == steps - 1)"),
+    "dh subtracted": (layer_backward, "dh += dy_t", "dh -= dy_t"),
+    "dh's carry dropped": (layer_backward, "weight_hh.T  #", "0 * weight_hh.T  #"),
     "dh's carry without the output gate": (
         layer_backward,
-        "np.matmul(dz[t].reshape(batch, 4 * hidden), weight_hh, out=dh)",
-        "np.matmul(dz[t, :, :3].reshape(batch, -1), weight_hh[: 3 * hidden], out=dh)",
+        "np.dot(recurrent, dz_t, out=dh)",
+        "dh[:] = recurrent[:, : 3 * hidden] @ dz_t[: 3 * hidden]",
     ),
     "dh's carry through a transposed block": (
         layer_backward,
-        "weight_hh, out=dh)",
-        "weight_hh.reshape(4, hidden, hidden).swapaxes(1, 2).reshape(weight_hh.shape), out=dh)",
+        "weight_hh.T  #",
+        "weight_hh.reshape(4, hidden, hidden).swapaxes(1, 2).reshape(weight_hh.shape).T  #",
     ),
     "dh's carry through i and f exchanged": (
         layer_backward,
-        "weight_hh, out=dh)",
-        "np.concatenate((np.roll(weight_hh[: 2 * hidden], hidden, 0), weight_hh[2 * hidden :])), "
-        "out=dh)",
+        "weight_hh.T  #",
+        "np.concatenate((np.roll(weight_hh[: 2 * hidden], hidden, 0), weight_hh[2 * hidden :])).T"
+        "  #",
     ),
     "the first step's gates left out": (
         layer_backward,
         "flat = dz",
-        "dz[0] = 0; flat = dz",
+        "dz[:, :, 0] = 0; flat = dz",
     ),
-    "the loop runs forwards": (layer_backward, "reversed(range(steps))", "range(steps)"),
-    "dh_n ignored": (layer_backward, "dh_n.copy(), dc_n.copy()", "0 * dh_n, dc_n.copy()"),
-    "dc_n ignored": (layer_backward, "dh_n.copy(), dc_n.copy()", "dh_n.copy(), 0 * dc_n"),
+    "the loop runs forwards": (layer_backward, "each[::-1] for each", "each for each"),
+    "dh_n ignored": (layer_backward, "dh_n.T.copy(", "0 * dh_n.T.copy("),
+    "dc_n ignored": (layer_backward, "dc_n.T.copy(", "0 * dc_n.T.copy("),
     "dh_n and dc_n exchanged": (layer_backward, "dh, dc = dh_n", "dc, dh = dh_n"),
     "dc0 one forget gate too many": (
         layer_backward,
-        "dx, dh, dc\n",
-        "dx, dh, dc * f[0]\n",
+        "dx, dh.T, dc.T\n",
+        "dx, dh.T, (dc * f[0]).T\n",
     ),
-    "dh0 and dc0 exchanged": (layer_backward, "dx, dh, dc\n", "dx, dc, dh\n"),
+    "dh0 and dc0 exchanged": (layer_backward, "dx, dh.T, dc.T\n", "dx, dc.T, dh.T\n"),
     # the sums over the steps, equations (17) and (18)
-    "dweight_hh takes h[t] for h[t-1]": (layer_backward, "h[:-1].reshape", "h[1:].reshape"),
+    "dweight_hh takes h[t] for h[t-1]": (layer_backward, "h[:-1].swapaxes", "h[1:].swapaxes"),
     "dweight_hh forgets the initial state": (
         layer_backward,
-        "flat.T @ h[:-1]",
-        "flat[batch:].T @ h[1:-1]",
+        "flat @ h[:-1]",
+        "flat[:, batch:] @ h[1:-1]",
     ),
     "dweight_hh from the last step only": (
         layer_backward,
-        "flat.T @ h[:-1].reshape(-1, hidden)",
-        "dz[-1].reshape(batch, -1).T @ h[-2]",
+        HH,
+        "dz[:, :, -1].reshape(-1, batch) @ h[-2].T",
     ),
     "dweight_hh transposed block by block": (
         layer_backward,
-        "flat.T @ h[:-1].reshape(-1, hidden)",
-        "(flat.T @ h[:-1].reshape(-1, hidden)).reshape(4, hidden, hidden)"
-        ".swapaxes(1, 2).reshape(-1, hidden)",
+        HH,
+        f"({HH}).reshape(4, hidden, hidden).swapaxes(1, 2).reshape(-1, hidden)",
     ),
     "dweight_ih from the first step only": (
         layer_backward,
-        "flat.T @ x.reshape(-1, inputs)",
-        "flat[:batch].T @ x[0]",
+        "flat @ x.reshape(-1, inputs)",
+        "flat[:, :batch] @ x[0]",
     ),
     "dweight_ih divided by T": (
         layer_backward,
-        "flat.T @ x.reshape(-1, inputs)",
-        "flat.T @ x.reshape(-1, inputs) / steps",
+        "flat @ x.reshape(-1, inputs)",
+        "flat @ x.reshape(-1, inputs) / steps",
     ),
     "dweight_ih with members of the batch mixed": (
         layer_backward,
-        "flat.T @ x.reshape",
-        "flat.T @ np.roll(x, 1, 1).reshape",
+        "flat @ x.reshape",
+        "flat @ np.roll(x, 1, 1).reshape",
     ),
-    "dbias missing": (layer_backward, "flat.sum(axis=0)", "0 * flat[0]"),
-    "dbias a mean": (layer_backward, "flat.sum(axis=0)", "flat.mean(axis=0)"),
+    "dbias missing": (layer_backward, "flat.sum(axis=1)", "0 * flat[:, 0]"),
+    "dbias a mean": (layer_backward, "flat.sum(axis=1)", "flat.mean(axis=1)"),
     "dbias from the last step only": (
         layer_backward,
-        "flat.sum(axis=0)",
-        "dz[-1].sum(axis=0).reshape(-1)",
+        "flat.sum(axis=1)",
+        "dz[:, :, -1].sum(axis=-1).reshape(-1)",
     ),
     "dx from the wrong rows": (
         layer_backward,
-        "(flat @ weight_ih)",
-        "(flat @ np.roll(weight_ih, hidden, axis=0))",
+        "(flat.T @ weight_ih)",
+        "(flat.T @ np.roll(weight_ih, hidden, axis=0))",
     ),
     "dx without the output gate": (
         layer_backward,
-        "(flat @ weight_ih)",
-        "(flat[:, : 3 * hidden] @ weight_ih[: 3 * hidden])",
+        "(flat.T @ weight_ih)",
+        "(flat[: 3 * hidden].T @ weight_ih[: 3 * hidden])",
     ),
-    "dx from weight_hh": (layer_backward, "(flat @ weight_ih)", "(flat @ weight_hh)"),
+    "dx from weight_hh": (layer_backward, "(flat.T @ weight_ih)", "(flat.T @ weight_hh)"),
     # the stack, equation (8)
     "dy given to every layer": (
         lstm_backward,
@@ -182,38 +197,43 @@ MISTAKES = {
     "dc_n of another layer": (lstm_backward, "dh_n[k], dc_n[k]", "dh_n[k], dc_n[k - 1]"),
     "dh0 of another layer": (lstm_backward, 'gradients["dh0"][k]', 'gradients["dh0"][k - 1]'),
     # the forward, equations (1) to (8)
-    "forward without the bias": (layer_forward, "z += bias", "z += 0"),
+    "forward without the bias": (layer_forward, "z += offset", "z += 0"),
     "forward with a soft candidate": (
         layer_forward,
-        "np.tanh(g[t], out=candidate)",
-        "np.tanh(0.5 * g[t], out=candidate)",
+        "np.tanh(g_t, out=g_t)",
+        "np.tanh(0.5 * g_t, out=g_t)",
     ),
     "forward with c = tanh(c)": (
         layer_forward,
-        "np.tanh(c[t + 1], out=tanh_c[t])",
-        "np.tanh(c[t + 1], out=tanh_c[t]); c[t + 1] = tanh_c[t]",
+        "np.tanh(c_t, out=tanh_t)",
+        "np.tanh(c_t, out=tanh_t); c_t[:] = tanh_t",
     ),
     "forward with h = o * c": (
         layer_forward,
-        "np.multiply(o[t], tanh_c[t], out=h[t + 1])",
-        "np.multiply(o[t], c[t + 1], out=h[t + 1])",
+        "np.multiply(o_t, tanh_t, out=h_t)",
+        "np.multiply(o_t, c_t, out=h_t)",
     ),
-    "forward with gates i, f, o, g": (layer_forward, "i, f, g, o = gates", "i, f, o, g = gates"),
-    "forward with i and f exchanged": (layer_forward, "i, f, g, o = gates", "f, i, g, o = gates"),
-    "forward without the state before": (layer_forward, "h[0], c[0] = h0, c0", "h[0], c[0] = 0, 0"),
+    "forward with gates i, f, o, g": (_negated, "(3, 0, 1, 2)", "(2, 0, 1, 3)"),
+    "forward with i and f exchanged": (_negated, "(3, 0, 1, 2)", "(3, 1, 0, 2)"),
+    "forward without the state before": (
+        layer_forward,
+        "h[0], c[0] = h0.T, c0.T",
+        "h[0], c[0] = 0, 0",
+    ),
     "forward with h0 and c0 exchanged": (
         layer_forward,
-        "h[0], c[0] = h0, c0",
-        "h[0], c[0] = c0, h0",
+        "h[0], c[0] = h0.T, c0.T",
+        "h[0], c[0] = c0.T, h0.T",
     ),
-    "forward with the cell overwritten": (layer_forward, "c[t + 1] += i[t]", "c[t + 1] = i[t]"),
+    "forward with the cell overwritten": (layer_forward, "np.add(i_g, f_c", "np.add(i_g, 0"),
+    "forward with f * c lost": (layer_forward, "np.add(i_g, f_c", "np.add(0, f_c"),
     "forward with every layer reading x": (
         lstm_forward,
         "            y,\n            h0[k]",
         "            x,\n            h0[k]",
     ),
-    "h_n the first state": (lstm_forward, "[cache.h[-1] for", "[cache.h[0] for"),
-    "c_n taken from h": (lstm_forward, "[cache.c[-1] for", "[cache.h[-1] for"),
+    "h_n the first state": (lstm_forward, "cache.h[-1].T", "cache.h[0].T"),
+    "c_n taken from h": (lstm_forward, "cache.cell[-1, 4].T", "cache.h[-1].T"),
     # the head and the loss, equations (19) to (26)
     "softmax target sign": (cross_entropy_backward, "targets] -= 1", "targets] += 1"),
     "softmax gradient of the opposite sign": (

@@ -40,10 +40,10 @@ def test_a_mistake_that_the_diff_does_not_see(mistake, dtype, monkeypatch):
 
 def test_a_planted_line_that_changes_nothing(monkeypatch):
     """The planting refuses a line that is not there, and one that is there twice."""
-    for old in ("no such line", "np.multiply"):
-        with pytest.raises(AssertionError, match=r"occurs [02] times"):
+    for old in ("no such line", "np.empty"):
+        with pytest.raises(AssertionError, match=r"occurs (0|[2-9]) times"):
             plant(monkeypatch, layer_backward, old, "")
-    plant(monkeypatch, layer_backward, "dc *= f[t]", "dc *= f[t]")
+    plant(monkeypatch, layer_backward, "dc += np", "dc += np")
     assert diff_gradients(case_of("float64")).verdict == "agree"
 
 

@@ -1,6 +1,8 @@
 """The hand-written stack: right against every reference, and consistent with itself."""
 
+import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,11 +10,16 @@ from agreement import assert_agree, assert_same_bits, truth, with_upstream
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from manual_lstm import lstm_backward, lstm_forward, vjp
+from manual_lstm import init_params, lstm_backward, lstm_forward, recomputing_vjp, vjp
 from torch_ref import autograd_vjp, error_budget, run_case, torch_lstm_vjp
 from torch_ref.harness.strategies import cases, upstreams
 
-SIDES = {"manual_lstm": vjp, "the twin": autograd_vjp, "nn.LSTM": torch_lstm_vjp}
+SIDES = {
+    "manual_lstm": vjp,
+    "recomputing": recomputing_vjp,
+    "the twin": autograd_vjp,
+    "nn.LSTM": torch_lstm_vjp,
+}
 
 
 def conclusive_budget(case, sides=1):
@@ -45,6 +52,51 @@ def test_a_gradient_that_the_loop_computes_from_rounded_numbers(case):
     allowed = conclusive_budget(case)
     expected = run_case(case.astype(np.float64), autograd_vjp)
     assert_agree(run_case(case, vjp), expected, allowed, "float32 against float64")
+
+
+@given(case=cases(), segment=st.integers(1, 60))
+def test_a_segment_that_is_left_out(case, segment):
+    """Recomputed in segments of any length, the last one shorter: right to rounding."""
+    allowed = conclusive_budget(case)
+    result = run_case(case, partial(recomputing_vjp, segment=segment))
+    assert_agree(result, truth(case), allowed, f"segments of {segment}")
+
+
+@given(case=cases())
+def test_a_segment_that_is_computed_otherwise(case):
+    """One segment of all T steps is the LSTM itself, to the bit."""
+    whole = run_case(case, partial(recomputing_vjp, segment=len(case.x)))
+    assert_same_bits(whole, run_case(case, vjp))
+
+
+def test_a_long_sequence_that_is_stored_after_all():
+    """What is held at T = 4,096 in segments of 64 is less than half of what the cache takes."""
+    steps, hidden = 4096, 32
+    params = init_params(4, hidden, dtype="float64", rng=np.random.default_rng(0))
+    x = np.ones((steps, 1, 4))
+    dy = np.ones((steps, 1, hidden))
+
+    def peak(side):
+        tracemalloc.start()
+        try:
+            _, pullback = side(params, x)
+            pullback(dy, None, None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    cache = steps * 7 * hidden * 8  # four gates, c, tanh(c) and h
+    held = steps * (hidden + 4) * 8  # y and dx
+    assert peak(vjp) > cache + held
+    assert peak(recomputing_vjp) < held + cache / 8
+
+
+@pytest.mark.parametrize("segment", [0, -1, 2.0, "8"])
+def test_a_segment_that_is_no_number_of_steps(segment):
+    """A sentence names it."""
+    params = init_params(2, 2, rng=np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"^segment is .* must be a whole number of at least 1"):
+        recomputing_vjp(params, np.zeros((3, 1, 2), "float32"), segment=segment)
 
 
 def in_chunks(case, bounds):

@@ -22,6 +22,7 @@ from manual_lstm import (
 )
 from manual_lstm.monitor import (
     after_activation,
+    forward_of,
     gate_sizes,
     judge,
     stack_step_gradients,
@@ -73,7 +74,7 @@ def test_a_gradient_after_the_activation_that_is_the_one_before(case):
     """(15): the one after, times the activation's slope, is the one before, to four roundings."""
     _, caches = lstm_forward(case.params, case.x, case.h0, case.c0)
     for found, cache in zip(stack_step_gradients(case.dy, caches), caches, strict=True):
-        i, f, g, o = cache.gates.transpose(2, 0, 1, 3).astype(np.longdouble)
+        i, f, g, o, *_ = (each.astype(np.longdouble) for each in forward_of(cache))
         slopes = np.stack([i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)])
         after = after_activation(found, cache).astype(np.longdouble)
         before = found.dz.transpose(2, 0, 1, 3)
