@@ -1,4 +1,4 @@
-# make test | diff | lint | clean. Needs Python 3.11 or newer; everything else goes into .venv.
+# make test | diff | lint | bench | clean. Needs Python 3.11 or newer; everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One BLAS thread for each test process: two processes already fill two cores.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: test diff lint clean
+.PHONY: test diff lint bench clean
 
 test: $(READY)
 	$(THREADS) $(BIN)/pytest -n 2
@@ -18,6 +18,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Times, which need a quiet machine, and never inside the tests.
+bench: $(READY)
+	$(BIN)/python scripts/benchmark.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -19,7 +19,7 @@ from manual_lstm.arrays import FloatArray, Gradients, Params, check_array
 from manual_lstm.params import lstm_sizes
 
 # Of so many bytes the backward prepares its factors at once: they shall stay in a core's cache.
-_CACHE = 2**19
+_CACHE = 2**18
 
 Outputs = tuple[FloatArray, FloatArray, FloatArray]
 Pullback = Callable[[ArrayLike | None, ArrayLike | None, ArrayLike | None], Gradients]
@@ -37,7 +37,6 @@ class LayerCache(NamedTuple):
     weight_hh: FloatArray  # (4H, H)
     x: FloatArray  # (T, B, I)
     cell: FloatArray  # (T + 1, 5, H, B): o, i, f, g after their activation, and c before the step
-    tanh_c: FloatArray  # (T, H, B), of c after the step
     h: FloatArray  # (T + 1, H, B)
 
 
@@ -66,7 +65,6 @@ def layer_forward(
     )  # (4H, I), (4H, H), (4H, 1)
 
     cell = np.empty((steps + 1, 5, hidden, batch), x.dtype)
-    tanh_c = np.empty((steps, hidden, batch), x.dtype)
     h = np.empty((steps + 1, hidden, batch), x.dtype)
     c = cell[:, 4]  # (T + 1, H, B)
     h[0], c[0] = h0.T, c0.T
@@ -77,11 +75,12 @@ def layer_forward(
     sigmoids, o, g = cell[:, :3], cell[:, 0], cell[:, 3]  # o, i and f; o; g
     i_f, g_c = cell[:, 1:3], cell[:, 3:]  # i and f; g and c[t-1]
     of_h = np.empty((4 * hidden, batch), x.dtype)
+    tanh_c = np.empty((hidden, batch), x.dtype)
     i_g, f_c = terms = np.empty((2, hidden, batch), x.dtype)
     one = np.ones((), x.dtype)
     with np.errstate(over="ignore"):  # a gate that is shut for good is 1 / (1 + inf) = 0
-        for z_t, sigmoid, g_t, i_f_t, g_c_t, o_t, c_t, tanh_t, h_before, h_t in zip(
-            z, sigmoids, g, i_f, g_c, o, c[1:], tanh_c, h, h[1:], strict=False
+        for z_t, sigmoid, g_t, i_f_t, g_c_t, o_t, c_t, h_before, h_t in zip(
+            z, sigmoids, g, i_f, g_c, o, c[1:], h, h[1:], strict=False
         ):
             z_t += np.dot(recurrent, h_before, out=of_h)  # (1)
             np.exp(sigmoid, out=sigmoid)  # (2), (3), (5)
@@ -90,9 +89,9 @@ def layer_forward(
             np.tanh(g_t, out=g_t)  # (4)
             np.multiply(i_f_t, g_c_t, out=terms)
             np.add(i_g, f_c, out=c_t)  # (6)
-            np.tanh(c_t, out=tanh_t)
-            np.multiply(o_t, tanh_t, out=h_t)  # (7)
-    return h[1:].swapaxes(1, 2), LayerCache(weight_ih, weight_hh, x, cell, tanh_c, h)
+            np.tanh(c_t, out=tanh_c)
+            np.multiply(o_t, tanh_c, out=h_t)  # (7)
+    return h[1:].swapaxes(1, 2), LayerCache(weight_ih, weight_hh, x, cell, h)
 
 
 class StepGradients(NamedTuple):
@@ -120,7 +119,7 @@ def layer_backward(
     Returns:
         dweight_ih (4H, I), dweight_hh (4H, H), dbias (4H,), dx (T, B, I), dh0 and dc0 (B, H).
     """
-    weight_ih, weight_hh, x, cell, tanh_c, h = cache
+    weight_ih, weight_hh, x, cell, h = cache
     steps, batch, inputs = x.shape
     hidden = weight_hh.shape[1]
     recurrent = weight_hh.T  # (H, 4H)
@@ -135,14 +134,14 @@ def layer_backward(
         block = slice(start, min(start + at_once, steps))
         # What does not recur, for many steps at once: dz = dc * (i, f and g's factor), dh * (o's).
         o, i, f, g, c_before = cell[block].swapaxes(0, 1)  # each (n, H, B)
-        tanh_c_block = tanh_c[block]
+        tanh_c = np.tanh(cell[start + 1 : block.stop + 1, 4])  # a step's state is the next one's
         factor = factors[: len(o)]
         factor[:, 0] = f  # (16a)
         factor[:, 1] = g * (i * (1 - i))  # (12), (15)
         factor[:, 2] = c_before * (f * (1 - f))  # (14), (15)
         factor[:, 3] = i * (1 - g * g)  # (13), (15)
-        factor[:, 4] = tanh_c_block * (o * (1 - o))  # (10), (15)
-        dc_dh = o * (1 - tanh_c_block * tanh_c_block)  # (11)
+        factor[:, 4] = tanh_c * (o * (1 - o))  # (10), (15)
+        dc_dh = o * (1 - tanh_c * tanh_c)  # (11)
         dz_block = factor[:, 1:].reshape(-1, 4 * hidden, batch)
         of_steps = (dy[block].swapaxes(1, 2), dc_dh, factor[:, :4], factor[:, 4], dz_block)
         for t, dy_t, dc_dh_t, of_dc, dz_o, dz_t in zip(
@@ -237,7 +236,7 @@ def lstm_backward(
         ValueError: an array of the wrong rank, size or dtype, or not finite.
     """
     layers = len(cache)
-    steps, hidden, batch = cache[0].tanh_c.shape
+    steps, hidden, batch = cache[0].h[1:].shape
     dtype = cache[0].x.dtype
     if dy is None:
         dy = np.zeros((steps, batch, hidden), dtype)

@@ -1,5 +1,7 @@
 """The character model: the stack, a head, softmax and cross-entropy. Equations (1) to (26)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

@@ -87,7 +87,7 @@ def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepG
     """
     found: list[StepGradients] = []
     for cache in reversed(caches):  # (8)
-        steps, hidden, batch = cache.tanh_c.shape
+        steps, hidden, batch = cache.h[1:].shape
         zero = np.zeros((batch, hidden), cache.h.dtype)
         shapes = (steps, batch, 4, hidden), (steps, batch, hidden), (steps, batch, hidden)
         seen = StepGradients(*(np.empty(shape, cache.h.dtype) for shape in shapes))
@@ -99,7 +99,8 @@ def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepG
 def forward_of(cache: LayerCache) -> list[FloatArray]:
     """i, f, g, o after their activation, c[t-1] and tanh(c[t]) of a layer, each (T, B, H)."""
     o, i, f, g, c_before = cache.cell[:-1].swapaxes(0, 1)
-    return [each.swapaxes(1, 2) for each in (i, f, g, o, c_before, cache.tanh_c)]
+    tanh_c = np.tanh(cache.cell[1:, 4])
+    return [each.swapaxes(1, 2) for each in (i, f, g, o, c_before, tanh_c)]
 
 
 def after_activation(found: StepGradients, cache: LayerCache) -> FloatArray:

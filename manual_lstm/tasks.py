@@ -1,8 +1,8 @@
 """What the character model learns from: alphabets and text files as sequences of indices."""
 
+import os
 import string
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ def alphabet(num_symbols: int) -> Text:
     return Text(tuple(_SYMBOLS[:num_symbols]), np.arange(num_symbols))
 
 
-def read_text(path: str | Path) -> Text:
+def read_text(path: str | os.PathLike[str]) -> Text:
     """A UTF-8 text file, the characters that occur in it as the alphabet, in code point order.
 
     Raises:
@@ -50,7 +50,7 @@ def read_text(path: str | Path) -> Text:
     """
     try:
         # newline="" keeps every character as it stands in the file.
-        with Path(path).open(encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
     except UnicodeDecodeError as error:
         raise ValueError(

@@ -37,8 +37,8 @@ def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new
 
 
 # pieces of layer_backward: c after the steps of a block, tanh's slope, and dweight_hh
-AFTER = "cell[block.start + 1 : block.stop + 1, 4]"
-SLOPE = "o * (1 - tanh_c_block * tanh_c_block)"
+AFTER = "cell[block.start + 1 :][: len(o), 4]"
+SLOPE = "o * (1 - tanh_c * tanh_c)"
 HH = "flat @ h[:-1].swapaxes(1, 2).reshape(-1, hidden)"
 PULLBACK = "return lstm_backward(dy, dh_n, dc_n, cache) | head_gradients"
 
@@ -63,10 +63,10 @@ MISTAKES = {
     "dg with sigmoid's derivative": (layer_backward, "i * (1 - g * g)", "i * (g * (1 - g))"),
     "do takes c for tanh(c)": (
         layer_backward,
-        "tanh_c_block * (o * (1 - o))",
+        "tanh_c * (o * (1 - o))",
         AFTER + " * (o * (1 - o))",
     ),
-    "do without o's derivative": (layer_backward, "tanh_c_block * (o * (1 - o))", "tanh_c_block"),
+    "do without o's derivative": (layer_backward, "tanh_c * (o * (1 - o))", "tanh_c"),
     "do multiplied by dc": (layer_backward, "dz_o *= dh", "dz_o *= dc"),
     "di and df exchanged": (
         layer_backward,
@@ -76,7 +76,7 @@ MISTAKES = {
     # the recurrence, equations (9), (11), (16)
     "dc without o": (layer_backward, SLOPE, SLOPE[4:]),
     "dc without tanh's derivative": (layer_backward, SLOPE, "o"),
-    "dc without the square": (layer_backward, SLOPE, "o * (1 - tanh_c_block)"),
+    "dc without the square": (layer_backward, SLOPE, "o * (1 - tanh_c)"),
     "dc takes tanh's derivative twice": (
         layer_backward,
         SLOPE,
@@ -205,12 +205,12 @@ MISTAKES = {
     ),
     "forward with c = tanh(c)": (
         layer_forward,
-        "np.tanh(c_t, out=tanh_t)",
-        "np.tanh(c_t, out=tanh_t); c_t[:] = tanh_t",
+        "np.tanh(c_t, out=tanh_c)",
+        "np.tanh(c_t, out=tanh_c); c_t[:] = tanh_c",
     ),
     "forward with h = o * c": (
         layer_forward,
-        "np.multiply(o_t, tanh_t, out=h_t)",
+        "np.multiply(o_t, tanh_c, out=h_t)",
         "np.multiply(o_t, c_t, out=h_t)",
     ),
     "forward with gates i, f, o, g": (_negated, "(3, 0, 1, 2)", "(2, 0, 1, 3)"),

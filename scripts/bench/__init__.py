@@ -1,0 +1,1 @@
+"""The parts of benchmark.py: what is run, and how it is timed, weighed and shown."""
