@@ -22,7 +22,7 @@ from rich.table import Table
 from tolerance import alarms, closeness, cost, power
 from tolerance.draw import GROUP
 
-from torch_ref.compare.budget import false_alarm_quantile
+from torch_ref.compare.budget import MORE_REPLICAS, false_alarm_quantile
 
 PARTS = ("alarms", "power", "closeness", "cost")
 DTYPES = ("float32", "float64")
@@ -100,7 +100,7 @@ def _tasks(options: argparse.Namespace, cases: int) -> list[tuple[int, str]]:
 
 
 def _alarm_table(lines: Sequence[alarms.Finding]) -> Table:
-    spreads = false_alarm_quantile()
+    spreads = false_alarm_quantile(MORE_REPLICAS)
     return _table(
         "correct implementations against the exact values",
         [
@@ -111,7 +111,9 @@ def _alarm_table(lines: Sequence[alarms.Finding]) -> Table:
                 "not conclusive": line.refused,
                 "false alarms": line.alarms,
                 "used": f"{line.used:.0%}",
-                "spreads": f"{line.used * spreads:.1f}",
+                "refined": line.refined,
+                "of it used": f"{line.used_refined:.0%}",
+                "spreads": f"{line.used_refined * spreads:.1f}",
             }
             for line in lines
         ],
