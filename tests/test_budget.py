@@ -255,12 +255,11 @@ def test_replicas_that_do_not_fit_in_memory_at_once(monkeypatch):
     at_once = error_budget(case).allowed
     monkeypatch.setattr(module, "_GATES_AT_ONCE", 1)
     in_turn = error_budget(case).allowed
-    rounds = MORE_REPLICAS // REPLICAS
-    few = 2 * REPLICAS
-    assert counts == [few, 2 * MORE_REPLICAS, few, *[few] * rounds]
+    rounds = [each // 2 for each in (REPLICAS, MORE_REPLICAS)]
+    assert counts == [2 * REPLICAS, 2 * MORE_REPLICAS, *[4] * sum(rounds)]
     for name, allowed in at_once.items():
         ratio = np.median(in_turn[name] / allowed)
-        assert abs(np.log(ratio)) < np.log(rounds) / 4, name
+        assert abs(np.log(ratio)) < np.log(rounds[1]) / 4, name
 
 
 @pytest.mark.parametrize("bits", [11, 24, 43])

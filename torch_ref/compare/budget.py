@@ -30,8 +30,9 @@ _EMULATED_BITS = {np.dtype(np.float32): 24, np.dtype(np.float64): 43}
 # What is wanted of a gradient's budget: that a change of an element by so much of itself is seen,
 # if the element is at least such a share of its tensor's largest.
 WANTED = {np.dtype(np.float32): (1e-3, 0.1), np.dtype(np.float64): (1e-9, 1e-3)}
-# How many gates of how many replicas are in memory at once.
+# How many gates of how many replicas are in memory at once, and how many elements of sums in cache.
 _GATES_AT_ONCE = 2**22
+_IN_CACHE = 2**15
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,10 @@ def _measure_spreads(
     equations: Callable[..., dict[str, Array]],
 ) -> dict[str, Array]:
     """The spread (N, ...) of every result over `replicas` of each kind, one rounding being 2^-p."""
-    rounds = math.ceil(2 * replicas * exact["z"].size / _GATES_AT_ONCE)
-    rounds = max(1, min(rounds, replicas // REPLICAS))
-    at_once = 2 * math.ceil(replicas / rounds)
+    at_once = 2 * replicas
+    while at_once > 4 and at_once * exact["z"].size > _GATES_AT_ONCE:
+        at_once //= 2
+    rounds = 2 * replicas // at_once
     found: dict[str, list[Array]] = {name: [] for name in exact}
     for _ in range(rounds):
         arithmetic = rounding_arithmetic(_EMULATED_BITS[precision], at_once, rng)
@@ -341,8 +343,20 @@ def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Arr
     # Every other replica adds up from the far end.
     rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
     in_float64 = bits == _EMULATED_BITS[np.dtype(np.float64)]
+    height = max(1, _IN_CACHE // (math.prod(rows.shape[:-2]) * columns.shape[-1]))
+    blocks = [slice(m, m + height) for m in range(0, rows.shape[-2], height)]
+    error = np.concatenate(
+        [_lost_in_order(rows[..., block, :], columns, in_float64, bits) for block in blocks],
+        axis=-2,
+    )
+    enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
+    return np.asarray(error * (enlarged / scale))
+
+
+def _lost_in_order(rows: Array, columns: Array, in_float64: bool, bits: int) -> Array:
+    """The total of what each addition of rows @ columns in order loses: (R, ..., M, P)."""
     splitter = 2.0 ** (53 - bits) + 1
-    shape = (*rows.shape[:-1], columns.shape[-1])  # (R, ..., M, P)
+    shape = (*rows.shape[:-1], columns.shape[-1])
     total, error = np.zeros(shape), np.zeros(shape)
     term, after, part = np.empty(shape), np.empty(shape), np.empty(shape)
     for k in range(rows.shape[-1]):
@@ -362,8 +376,7 @@ def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Arr
             total -= part
             np.subtract(total, after, out=part)
             error += part
-    enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
-    return np.asarray(error * (enlarged / scale))
+    return error
 
 
 def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: Array) -> Array:
