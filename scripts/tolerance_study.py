@@ -22,8 +22,6 @@ from rich.table import Table
 from tolerance import alarms, closeness, cost, power
 from tolerance.draw import GROUP
 
-from torch_ref.compare.budget import false_alarm_quantile
-
 PARTS = ("alarms", "power", "closeness", "cost")
 DTYPES = ("float32", "float64")
 
@@ -100,7 +98,6 @@ def _tasks(options: argparse.Namespace, cases: int) -> list[tuple[int, str]]:
 
 
 def _alarm_table(lines: Sequence[alarms.Finding]) -> Table:
-    spreads = false_alarm_quantile()
     return _table(
         "correct implementations against the exact values",
         [
@@ -108,10 +105,11 @@ def _alarm_table(lines: Sequence[alarms.Finding]) -> Table:
                 "dtype": line.dtype,
                 "implementation": line.name,
                 "cases": line.cases,
-                "not conclusive": line.refused,
-                "false alarms": line.alarms,
+                "refused": line.refused,
+                "alarms": line.alarms,
                 "used": f"{line.used:.0%}",
-                "spreads": f"{line.used * spreads:.1f}",
+                "refined": line.refined,
+                "used there": f"{line.used_refined:.0%}",
             }
             for line in lines
         ],

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from manual_lstm import alphabet
 from torch_ref import character_case, error_budget
-from torch_ref.compare.budget import false_alarm_quantile, rounding_arithmetic
+from torch_ref.compare import budget as module
+from torch_ref.compare.budget import (
+    MORE_REPLICAS,
+    REPLICAS,
+    WANTED,
+    ErrorBudget,
+    error_budgets,
+    false_alarm_quantile,
+    rounding_arithmetic,
+)
 from torch_ref.compare.diff import run_manual
 from torch_ref.compare.errors import compare_tensor
 from torch_ref.harness.strategies import DTYPES, HEADS, cases, model_cases
@@ -185,6 +194,74 @@ def test_a_quantile_below_students():
         assert false_alarm_quantile(degrees, 1e-3) > quantile
     assert false_alarm_quantile(16, 1e-12) > false_alarm_quantile(32, 1e-12)
     assert false_alarm_quantile(16, 1e-12) > false_alarm_quantile(16, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_replicas_that_are_drawn_for_nothing(dtype):
+    """Only a gradient that is looser than wanted is refined, and only where that can mend it."""
+    change, share = WANTED[np.dtype(dtype)]
+    gain = false_alarm_quantile(REPLICAS) / false_alarm_quantile(MORE_REPLICAS)
+    exact = np.array([[-2.0, 2 * share, share]])  # the last one is small, and nothing wanted of it
+
+    def loose(name, allowed, uncertain=0.0):
+        budget = ErrorBudget({name: change * np.array(allowed)}, uncertain)
+        return module._loose(budget, {name: exact}, 0, np.dtype(dtype))
+
+    assert loose("dx", [1.01, 0.99 * share, 0]) == ("dx",)
+    assert loose("dx", [0.99, 1.01 * share, 0]) == ("dx",)
+    assert loose("dx", [0.99, 0.99 * share, 9]) == ()
+    assert loose("dx", [1.01, 3.99 * gain * share, 0]) == ("dx",)
+    assert loose("dx", [1.01, 4.01 * gain * share, 0]) == ()
+    assert loose("y", [1.01, 0.99 * share, 0]) == ()
+    assert loose("dx", [1.01, 0.99 * share, 0], uncertain=1.0) == ()
+    exact *= 0
+    assert loose("dx", [1.01, 0.99 * share, 0]) == ()
+
+
+def test_a_refined_budget_of_another_case_or_gradient(monkeypatch):
+    """In a batch of three the second's dx and no other is measured anew, as it would be alone."""
+    three = [
+        character_case(alphabet(3), steps=4, batch=2, dtype=np.float32, seed=n) for n in range(3)
+    ]
+    first = error_budgets(three)
+    monkeypatch.setattr(module, "_loose", lambda _, exact, n, __: ("dx",) * (n == 1))
+    together = error_budgets(three)
+    monkeypatch.setattr(module, "_loose", lambda *_: ("dx",))
+    alone = error_budget(three[1])
+    assert [each.refined for each in together] == [(), ("dx",), ()]
+    for n, (before, after) in enumerate(zip(first, together, strict=True)):
+        for name, allowed in before.allowed.items():
+            assert np.array_equal(allowed, after.allowed[name]) == ((n, name) != (1, "dx")), name
+    # Replicas resolve a float32 rounding to 2^(24 - 53) of itself.
+    off = np.abs(together[1].allowed["dx"] - alone.allowed["dx"])
+    assert np.all(off <= 2.0**-20 * alone.allowed["dx"])
+    # Budgets of one spread are as their quantiles are; of two spreads' ratio 1 is the median.
+    ratio = np.median(together[1].allowed["dx"] / first[1].allowed["dx"])
+    gain = false_alarm_quantile(REPLICAS) / false_alarm_quantile(MORE_REPLICAS)
+    assert abs(np.log(ratio * gain)) < np.log(gain) / 2
+
+
+def test_replicas_that_do_not_fit_in_memory_at_once(monkeypatch):
+    """Drawn a few at a time they make the same spread, of them all."""
+    case = character_case(alphabet(4), steps=5, batch=2, dtype=np.float64)
+    monkeypatch.setattr(module, "_loose", lambda budget, *_: tuple(budget.allowed))
+    counts = []
+
+    def counting(bits, replicas, rng):
+        counts.append(replicas)
+        return rounding_arithmetic(bits, replicas, rng)
+
+    monkeypatch.setattr(module, "rounding_arithmetic", counting)
+    at_once = error_budget(case).allowed
+    monkeypatch.setattr(module, "_GATES_AT_ONCE", 1)
+    in_turn = error_budget(case).allowed
+    rounds = [each // 2 for each in (REPLICAS, MORE_REPLICAS)]
+    assert counts == [2 * REPLICAS, 2 * MORE_REPLICAS, *[4] * sum(rounds)]
+    off = [np.ravel(np.log(in_turn[name] / allowed)) for name, allowed in at_once.items()]
+    # The logarithm of a spread of n replicas is uncertain by 1/sqrt(2 n): nearer to that of all
+    # the replicas than to that of a single round of two.
+    most, fewest = 1 / np.sqrt(2 * MORE_REPLICAS), 1 / np.sqrt(2 * 2)
+    assert np.sqrt(np.mean(np.square(np.concatenate(off)))) < np.sqrt(most * fewest)
 
 
 @pytest.mark.parametrize("bits", [11, 24, 43])

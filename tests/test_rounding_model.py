@@ -128,6 +128,18 @@ def test_errors_in_order_that_are_not_those_of_the_sum():
         assert found[replica] != 0
 
 
+@pytest.mark.parametrize("bits", [24, 43])
+def test_sums_that_lose_something_else_when_they_are_cut_to_fit_the_cache(monkeypatch, bits):
+    """The rows of a sum are apart from each other: one at a time they lose the same, to the bit."""
+    rng = np.random.default_rng(0)
+    rows, columns = rng.normal(size=(4, 2, 7, 30)), rng.normal(size=(4, 2, 30, 3))
+    whole = module._error_in_order(rows, columns, np.ones((4, 3)), bits)
+    monkeypatch.setattr(module, "_IN_CACHE", 1)
+    cut = module._error_in_order(rows, columns, np.ones((4, 3)), bits)
+    np.testing.assert_array_equal(cut, whole)
+    assert np.all(whole != 0)
+
+
 def test_sums_of_numbers_whose_squares_underflow():
     """A product a power of two smaller has the same relative errors, also where squares are 0."""
     rng = np.random.default_rng(0)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from torch_ref.compare import budget
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -70,6 +72,31 @@ def test_a_changed_element_that_is_missed(study, dtype, monkeypatch):
     monkeypatch.setitem(study["power"].CHANGE, dtype, 0.0)
     blind = study["power"].measure_group((0, dtype))
     assert blind.missed == blind.elements == found.elements
+
+
+def test_a_changed_element_that_the_first_replicas_are_too_few_to_see(study, monkeypatch):
+    """One case of this group, of 4 times Glorot's limit and T=23, needs the refined budget."""
+    assert study["power"].measure_group((1, "float32")).missed == 0
+    monkeypatch.setattr(budget, "_loose", lambda *_: ())
+    assert study["power"].measure_group((1, "float32")).missed > 0
+
+
+def test_a_refined_budget_that_is_not_counted(study, monkeypatch):
+    """Where the budget of dx alone is refined the study counts it, and what of dx's is used."""
+    monkeypatch.setattr(budget, "_loose", lambda *_: ("dx",))
+    found = study["alarms"].measure_group((4, "float64"))
+    for finding in found:
+        assert finding.refined == finding.cases > 0
+        assert 0 < finding.used_refined < 1
+    both = study["alarms"].total(found * 2)
+    assert [each.refined for each in both] == [2 * each.refined for each in sorted_by_name(found)]
+    assert [each.used_refined for each in both] == [
+        each.used_refined for each in sorted_by_name(found)
+    ]
+
+
+def sorted_by_name(findings):
+    return sorted(findings, key=lambda each: each.name)
 
 
 def test_an_error_ratio_of_an_implementation_that_is_ten_times_worse(study, monkeypatch):

@@ -28,6 +28,8 @@ class Finding:
         cases, refused: judged, and left out as not conclusive.
         alarms: judged cases with an element above its budget or not a number.
         used: the greatest share of its budget that any element used; origin: of which case.
+        refined: judged cases with a budget that more replicas measured.
+        used_refined: the greatest share of such a budget that any element used.
     """
 
     dtype: str
@@ -37,6 +39,8 @@ class Finding:
     alarms: int
     used: float
     origin: str
+    refined: int
+    used_refined: float
 
 
 def measure_group(task: tuple[int, str]) -> list[Finding]:
@@ -70,11 +74,17 @@ def _judge(
     budgets: Sequence[ErrorBudget],
     drawn: Sequence[Drawn],
 ) -> Finding:
-    used = [
-        greatest_use(result, {key: value[n] for key, value in truth.items()}, budget.allowed)
-        for n, (result, budget) in enumerate(zip(results, budgets, strict=True))
-        if budget.conclusive
-    ]
+    used, used_refined = [], []
+    for n, (result, budget) in enumerate(zip(results, budgets, strict=True)):
+        if budget.conclusive:
+            exact = {key: value[n] for key, value in truth.items()}
+            used.append(greatest_use(result, exact, budget.allowed))
+        if budget.refined:
+            of_result, of_truth, of_budget = (
+                {key: each[key] for key in budget.refined}
+                for each in (result, exact, budget.allowed)
+            )
+            used_refined.append(greatest_use(of_result, of_truth, of_budget))
     judged = [each.origin for each, budget in zip(drawn, budgets, strict=True) if budget.conclusive]
     worst = int(np.argmax(used)) if used else -1
     return Finding(
@@ -85,6 +95,8 @@ def _judge(
         alarms=sum(not share <= 1 for share in used),
         used=used[worst] if used else 0.0,
         origin=judged[worst] if used else "",
+        refined=len(used_refined),
+        used_refined=max(used_refined, default=0.0),
     )
 
 
@@ -158,6 +170,10 @@ def total(findings: Sequence[Finding]) -> list[Finding]:
     for dtype, name in keys:
         mine = [each for each in findings if (each.dtype, each.name) == (dtype, name)]
         worst = max(mine, key=lambda each: each.used)
-        counts = [sum(getattr(e, field) for e in mine) for field in ("cases", "refused", "alarms")]
-        lines.append(Finding(dtype, name, *counts, worst.used, worst.origin))
+        counts = {
+            field: sum(getattr(each, field) for each in mine)
+            for field in ("cases", "refused", "alarms", "refined")
+        }
+        used_refined = max(each.used_refined for each in mine)
+        lines.append(replace(worst, **counts, used_refined=used_refined))
     return lines

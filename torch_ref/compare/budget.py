@@ -4,12 +4,13 @@ The equations are run once in float64 as they are and `2 * REPLICAS` times in a 
 that rounds after every operation, each replica on a grid of its own. The spread of an element over
 the replicas, scaled to the unit roundoff of the dtype under test, is that element's standard error;
 the budget is the multiple of it that a correct implementation exceeds with a probability of at most
-`FALSE_ALARM`. docs/error_budget.md derives it.
+`FALSE_ALARM`. A gradient's that is looser than wanted, if more replicas can mend it, is measured
+anew with `2 * MORE_REPLICAS`. docs/error_budget.md derives all this.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch_ref.oracles.case import Case, stack_cases
 from torch_ref.oracles.equations import Arithmetic, Array, solve, unrounded
 
 REPLICAS = 16
+MORE_REPLICAS = 128
 FALSE_ALARM = 1e-12
 # Numbers that agree in so many bits have the same error in the replicas whose errors repeat.
 _REPEATING_BITS = 16
@@ -25,6 +27,12 @@ _DRAWN_AT_ONCE = 2**14
 _SAFE_TO_SQUARE = 2.0**-450
 # float64 is emulated with fewer bits, so that float64 itself can tell the replicas apart.
 _EMULATED_BITS = {np.dtype(np.float32): 24, np.dtype(np.float64): 43}
+# What is wanted of a gradient's budget: that a change of an element by so much of itself is seen,
+# if the element is at least such a share of its tensor's largest.
+WANTED = {np.dtype(np.float32): (1e-3, 0.1), np.dtype(np.float64): (1e-9, 1e-3)}
+# How many gates of how many replicas are in memory at once, and how many elements of sums in cache.
+_GATES_AT_ONCE = 2**22
+_IN_CACHE = 2**15
 
 
 @dataclass(frozen=True)
@@ -35,10 +43,12 @@ class ErrorBudget:
         allowed: for "loss" or "y", "h_n", "c_n" and every gradient, an array of its shape: how
             far a correct implementation may be from the exact value, element by element.
         pre_activation: how far rounding may move the most uncertain gate before its activation.
+        refined: the gradients whose budget `MORE_REPLICAS` of each kind measured.
     """
 
     allowed: dict[str, Array]
     pre_activation: float
+    refined: tuple[str, ...] = ()
 
     @property
     def conclusive(self) -> bool:
@@ -86,32 +96,96 @@ def error_budgets(
 ) -> list[ErrorBudget]:
     """`error_budget` of many small cases of the same sizes and head at once, which is faster."""
     precision = np.dtype(cases[0].dtype if dtype is None else dtype)
-    bits = _EMULATED_BITS[precision]
-    stacked = stack_cases(cases)
-    exact = equations(stacked, unrounded(np.float64))
-    rounded = equations(
-        stacked,
-        rounding_arithmetic(bits, 2 * REPLICAS, np.random.default_rng(seed)),
-        lead=(2 * REPLICAS,),
-    )
-    to_unit_roundoff = 2.0 ** (bits - 1) * float(np.finfo(precision).eps)
-    smallest = float(np.finfo(precision).tiny)
-    quantile = false_alarm_quantile()
-    emulated = {
-        name: quantile * _spread(rounded[name] - value)  # (N, ...)
-        for name, value in exact.items()
+    exact = equations(stack_cases(cases), unrounded(np.float64))
+
+    def measure(chosen: list[int], count: int, entropy: list[int]) -> list[ErrorBudget]:
+        spreads = _measure_spreads(
+            stack_cases([cases[n] for n in chosen]),
+            {name: value[chosen] for name, value in exact.items()},
+            precision,
+            count,
+            np.random.default_rng(entropy),
+            equations,
+        )
+        return _budgets(spreads, precision, sides, count)
+
+    budgets = measure(list(range(len(cases))), REPLICAS, [seed])
+    loose = {n: _loose(budget, exact, n, precision) for n, budget in enumerate(budgets)}
+    again = [n for n, names in loose.items() if names]
+    if again:
+        for n, fresh in zip(again, measure(again, MORE_REPLICAS, [seed, 1]), strict=True):
+            tighter = {name: fresh.allowed[name] for name in loose[n]}
+            budgets[n] = replace(budgets[n], allowed=budgets[n].allowed | tighter, refined=loose[n])
+    return budgets
+
+
+def _measure_spreads(
+    stacked: Case,
+    exact: Mapping[str, Array],
+    precision: np.dtype[Any],
+    replicas: int,
+    rng: np.random.Generator,
+    equations: Callable[..., dict[str, Array]],
+) -> dict[str, Array]:
+    """The spread (N, ...) of every result over `replicas` of each kind, one rounding being 2^-p."""
+    at_once = 2 * replicas
+    while at_once > 4 and at_once * exact["z"].size > _GATES_AT_ONCE:
+        at_once //= 2
+    rounds = 2 * replicas // at_once
+    found: dict[str, list[Array]] = {name: [] for name in exact}
+    for _ in range(rounds):
+        arithmetic = rounding_arithmetic(_EMULATED_BITS[precision], at_once, rng)
+        rounded = equations(stacked, arithmetic, lead=(at_once,))
+        for name, value in exact.items():
+            found[name].append(_spreads(rounded[name] - value))
+    return {
+        name: np.asarray((np.hypot.reduce(each) / np.sqrt(rounds)).max(axis=0))
+        for name, each in found.items()
     }
-    gates = emulated.pop("z")
+
+
+def _budgets(
+    spreads: Mapping[str, Array], precision: np.dtype[Any], sides: int, replicas: int
+) -> list[ErrorBudget]:
+    """The budgets of N cases from their spreads (N, ...)."""
+    quantile = false_alarm_quantile(replicas)
+    to_unit_roundoff = 2.0 ** (_EMULATED_BITS[precision] - 1) * float(np.finfo(precision).eps)
+    smallest = float(np.finfo(precision).tiny)
     return [
         ErrorBudget(
             {
-                name: np.sqrt(sides) * to_unit_roundoff * each[n] + smallest
-                for name, each in emulated.items()
+                name: np.sqrt(sides) * to_unit_roundoff * (quantile * each[n]) + smallest
+                for name, each in spreads.items()
+                if name != "z"
             },
-            float(gates[n].max()),
+            float(quantile * gates.max()),
         )
-        for n in range(len(cases))
+        for n, gates in enumerate(spreads["z"])
     ]
+
+
+def _loose(
+    budget: ErrorBudget, exact: Mapping[str, Array], n: int, precision: np.dtype[Any]
+) -> tuple[str, ...]:
+    """The gradients of case n whose budget is looser than wanted, if more replicas can mend that.
+
+    A change of twice the budget is seen whatever else rounds. With more replicas a budget falls
+    by the ratio of the quantiles; where that does not bring all of it below the change, even if
+    the first replicas took the spread for twice what it is, nothing is to be gained.
+    """
+    if not budget.conclusive:
+        return ()
+    change, share = WANTED[precision]
+    gain = false_alarm_quantile(REPLICAS) / false_alarm_quantile(MORE_REPLICAS)
+    names = []
+    for name, allowed in budget.allowed.items():
+        if name.startswith("d"):
+            size = np.abs(exact[name][n])
+            large = size >= share * size.max()
+            wanted, granted = change * size[large], allowed[large]
+            if np.any(granted > wanted / 2) and np.all(granted < 2 * gain * wanted):
+                names.append(name)
+    return tuple(names)
 
 
 def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_ALARM) -> float:
@@ -125,11 +199,16 @@ def false_alarm_quantile(replicas: int = REPLICAS, probability: float = FALSE_AL
 
 def _spread(errors: Array) -> Array:
     """Root mean square over the replicas: of the repeating half or the other, the larger."""
+    return np.asarray(_spreads(errors).max(axis=0))
+
+
+def _spreads(errors: Array) -> Array:
+    """Root mean square over the replicas, of the repeating half and of the other: (2, ...)."""
     largest = np.abs(errors).max(axis=0)
     # Divided by the largest first, so that no square underflows.
     relative = np.divide(errors, largest, out=np.zeros_like(errors), where=largest > 0)
-    repeating, independent = np.square(relative).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
-    return np.asarray(largest * np.sqrt(np.maximum(repeating, independent)))
+    mean_squares = np.square(relative).reshape(2, -1, *errors.shape[1:]).mean(axis=1)
+    return np.asarray(largest * np.sqrt(mean_squares))
 
 
 def rounding_arithmetic(bits: int, replicas: int, rng: np.random.Generator) -> Arithmetic:
@@ -264,8 +343,20 @@ def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Arr
     # Every other replica adds up from the far end.
     rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
     in_float64 = bits == _EMULATED_BITS[np.dtype(np.float64)]
+    height = max(1, _IN_CACHE // (math.prod(rows.shape[:-2]) * columns.shape[-1]))
+    blocks = [slice(m, m + height) for m in range(0, rows.shape[-2], height)]
+    error = np.concatenate(
+        [_lost_in_order(rows[..., block, :], columns, in_float64, bits) for block in blocks],
+        axis=-2,
+    )
+    enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
+    return np.asarray(error * (enlarged / scale))
+
+
+def _lost_in_order(rows: Array, columns: Array, in_float64: bool, bits: int) -> Array:
+    """The total of what each addition of rows @ columns in order loses: (R, ..., M, P)."""
     splitter = 2.0 ** (53 - bits) + 1
-    shape = (*rows.shape[:-1], columns.shape[-1])  # (R, ..., M, P)
+    shape = (*rows.shape[:-1], columns.shape[-1])
     total, error = np.zeros(shape), np.zeros(shape)
     term, after, part = np.empty(shape), np.empty(shape), np.empty(shape)
     for k in range(rows.shape[-1]):
@@ -285,8 +376,7 @@ def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Arr
             total -= part
             np.subtract(total, after, out=part)
             error += part
-    enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
-    return np.asarray(error * (enlarged / scale))
+    return error
 
 
 def _summation_error(rnd: Callable[[Array], Array], a: Array, b: Array, exact: Array) -> Array:
