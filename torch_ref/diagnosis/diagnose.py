@@ -8,8 +8,9 @@ from typing import Any
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.kept import find_kept
-from torch_ref.diagnosis.locate import locate_first_wrong
+from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
+from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.judge import Subject
@@ -29,12 +30,15 @@ class Diagnosis:
             otherwise.
         wrong: whether any gradient is.
         seconds: how long it took.
+        first_wrong: where the gradients at every step first are wrong, or that none of them is,
+            if the implementation returns any.
     """
 
     finding: Finding | None
     located: str
     wrong: bool
     seconds: float
+    first_wrong: FirstWrong | None = None
 
 
 def diagnose(
@@ -59,7 +63,7 @@ def diagnose(
     if known_wrong is not None:
         evidence.append(known_wrong)
     finding, located = None, ""
-    wrong = not all(each.right and each.forward.verdict != "disagree" for each in evidence)
+    wrong = not all(each.all_right for each in evidence)
     try:
         kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed))
     except Exception:  # a crash is a finding of the campaign's
@@ -67,11 +71,12 @@ def diagnose(
     if kept is not None:
         finding = Finding((kept,), 1.0)
     elif wrong and not located:
-        if all(each.forward.verdict == "agree" or not each.forward.tensors for each in evidence):
+        if all(each.forward_right for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds)
         located = "" if finding else locate_first_wrong(subject, seed)
     wrong = wrong or finding is not None or bool(located)
-    return Diagnosis(finding, located, wrong, time.perf_counter() - started)
+    first_wrong = walked_back(subject, seed) if wrong else None
+    return Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
 
 
 def _subject(implementation: Any) -> Subject:

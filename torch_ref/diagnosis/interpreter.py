@@ -42,8 +42,10 @@ def run_table(table: Table, case: Case) -> Results:
     return results
 
 
-def gradients(table: Table, q: Quantities, a: Arithmetic = FLOAT64) -> dict[str, Array]:
-    """Every gradient by a table, under its name.
+def gradients(
+    table: Table, q: Quantities, a: Arithmetic = FLOAT64, *, steps: bool = False
+) -> dict[str, Array]:
+    """Every gradient by a table, under its name; `steps` as for `equations.solve`.
 
     Raises:
         ValueError: a quantity of another shape in the place of the right one does not fit.
@@ -85,6 +87,11 @@ def gradients(table: Table, q: Quantities, a: Arithmetic = FLOAT64) -> dict[str,
         for name in PEEPHOLES:
             if f"d{name}" in env:
                 results[f"d{name}_l{k}"] = env[f"d{name}"][..., 0]
+        if steps:
+            dz = [env[f"dz_{gate}"] for gate in GATES]
+            results[f"dz_l{k}"] = np.concatenate(dz, axis=-1)
+            results[f"dh_l{k}"] = env["dh"]
+            results[f"dc_l{k}"] = env.get("dc_total", env["dc"])
         if k > 0:
             dy = whole.value(table["below"])
     for name, values in (("dh0", dh0), ("dc0", dc0)):

@@ -4,6 +4,12 @@ Three forms. `vjp(params, x, h0, c0) -> ((y, h_n, c_n), pullback)` with
 `pullback(dy, dh_n, dc_n) -> gradients`; `loss_and_grads(params, x, targets, h0, c0) ->
 (loss, gradients)` for code with its head inside; and a program that reads a case from files.
 What an implementation does not take or return it leaves out; `abilities` finds that out.
+
+Beside its gradients it may return what it found on the way, and is then told where that first is
+wrong: "dz_lk" (T, B, 4H), the gradient of layer k's gates before their activation, equation (15);
+"dh_lk" and "dc_lk" (T, B, H), all that h and c receive at each step, (9) and (11), c before what
+is handed on is multiplied by f. They have its own order of gates and the axes of its sequences;
+`Layout.gradients_from` says more.
 """
 
 import copy

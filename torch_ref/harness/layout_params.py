@@ -117,6 +117,16 @@ def params_from(
     return ours
 
 
+def names_of(layout: LayoutFields, arrays: Mapping[str, Any], prefix: str) -> set[str]:
+    """The names of all layers' arrays, for the layers that `arrays` are of."""
+    return {
+        prefix + name
+        for layer in _layers_in(layout, arrays, prefix)
+        for role in roles(layout)
+        for name in _names(layout, role, layer)
+    }
+
+
 def _letters(layout: LayoutFields) -> dict[str, str]:
     """Which parts stand side by side in each of a layer's arrays."""
     side = IN_MATRIX.index(layout.bias) if layout.bias in IN_MATRIX else None

@@ -27,6 +27,8 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
     for other in finding.alternatives:
         sentences = " ".join(mistake.sentence for mistake in other)
         yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
+    if diagnosis.first_wrong is not None:
+        yield Text(f"  {diagnosis.first_wrong.sentence}")
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:

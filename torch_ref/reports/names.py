@@ -3,6 +3,7 @@
 from typing import Any
 
 from manual_lstm.params import GATES
+from torch_ref.oracles.equations import is_step_gradient
 from torch_ref.oracles.variant import PEEPHOLES
 
 
@@ -19,6 +20,12 @@ def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | Non
     if index is None or not index:
         return ""
     kind = name.removeprefix("d").split("_l")[0]
+    if is_step_gradient(name):
+        at = f"t={index[0]} b={index[1]} "
+        if kind != "z":
+            return f"{at}{kind}[{index[2]}]"
+        hidden = shape[2] // len(GATES)
+        return f"{at}{GATES[index[2] // hidden]}[{index[2] % hidden}]"
     if kind in ("weight_ih", "weight_hh", "bias", "bias_hh"):
         hidden = shape[0] // len(GATES)
         row = f"{GATES[index[0] // hidden]}[{index[0] % hidden}]"
@@ -49,6 +56,11 @@ def locate(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> 
     if kind in ("weight_ih", "weight_hh", "bias", "bias_hh"):
         where["layer"] = int(layer)
         where["gate"] = GATES[index[0] // (shape[0] // len(GATES))] if index else None
+    elif is_step_gradient(name):
+        where["layer"] = int(layer)
+        where["time"] = index[0] if index else None
+        if index and kind == "z":
+            where["gate"] = GATES[index[2] // (shape[2] // len(GATES))]
     elif index and kind in ("x", "y"):
         where["time"] = index[0]
     elif index and kind in ("h0", "c0", "h_n", "c_n"):
