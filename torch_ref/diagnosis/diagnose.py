@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
@@ -14,7 +15,9 @@ from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.judge import Subject
+from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
+from torch_ref.harness.layout_words import in_their_words
 from torch_ref.oracles.case import Case
 
 _PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
@@ -22,7 +25,7 @@ _PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong.
+    """What is wrong, with the implementation's own names of the weights.
 
     Attributes:
         finding: the mistake or mistakes that explain everything, or None.
@@ -76,7 +79,28 @@ def diagnose(
         located = "" if finding else locate_first_wrong(subject, seed)
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
-    return Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
+    found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
+    layout = subject.implementation.layout
+    return _in_their_words(found, layout) if isinstance(layout, Layout) else found
+
+
+def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
+    """A diagnosis with the implementation's own names of the weights."""
+    tell = partial(in_their_words, layout)
+
+    def told(mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
+        return tuple(
+            replace(m, sentence=tell(m.sentence), wrong=tell(m.wrong), right=tell(m.right))
+            for m in mistakes
+        )
+
+    finding, first = found.finding, found.first_wrong
+    if finding is not None:
+        others = tuple(told(each) for each in finding.alternatives)
+        finding = replace(finding, mistakes=told(finding.mistakes), alternatives=others)
+    if first is not None:
+        first = replace(first, sentence=tell(first.sentence))
+    return replace(found, finding=finding, located=tell(found.located), first_wrong=first)
 
 
 def _subject(implementation: Any) -> Subject:
