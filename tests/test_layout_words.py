@@ -21,6 +21,7 @@ from torch_ref.reports.names import element_name
 
 KINDS = ("weight_ih", "weight_hh", "bias")
 GATES = "ifgo"
+TWO = ("pair", "concatenated")
 INPUTS, HIDDEN = 3, 2
 
 
@@ -41,6 +42,12 @@ def numbered(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
     return ours, layout.params_to(ours)
 
 
+def kinds_of(layout: Layout) -> tuple[str, ...]:
+    """The arrays that a layout has; of two biases each is half of ours."""
+    two = ("bias_hh",) if layout.bias in TWO else ()
+    return (*(KINDS if layout.bias != "none" else KINDS[:2]), *two)
+
+
 def looked_up(name: str, theirs: dict[str, Any], inputs: int) -> Any:
     """The elements that a name with a subscript stands for."""
     array, _, subscript = name.partition("[")
@@ -57,11 +64,12 @@ def test_name_of_a_block_stands_for_that_block(layout: Layout) -> None:
     layout = replace(layout, flat="")
     ours, theirs = numbered(layout)
     for k in range(2):
-        for kind in KINDS if layout.bias != "none" else KINDS[:2]:
-            for gate, block in zip(GATES, np.split(ours[f"{kind}_l{k}"], 4), strict=True):
+        for kind in kinds_of(layout):
+            whole = ours[f"{kind.replace('bias_hh', 'bias')}_l{k}"]
+            for gate, block in zip(GATES, np.split(whole, 4), strict=True):
                 name = array_name(layout, kind, gate, k)
                 found = looked_up(name, theirs, HIDDEN if k else INPUTS)
-                half = kind == "bias" and layout.bias in ("pair", "concatenated")
+                half = kind.startswith("bias") and layout.bias in TWO
                 assert np.array_equal(np.sort(found, None) * (1 + half), np.sort(block, None)), name
 
 
@@ -71,9 +79,9 @@ def test_name_of_an_element_stands_for_that_element(layout: Layout) -> None:
     layout = replace(layout, flat="")
     ours, theirs = numbered(layout)
     for k in range(2):
-        for kind in KINDS if layout.bias != "none" else KINDS[:2]:
-            array = ours[f"{kind}_l{k}"]
-            half = kind == "bias" and layout.bias in ("pair", "concatenated")
+        for kind in kinds_of(layout):
+            array = ours[f"{kind.replace('bias_hh', 'bias')}_l{k}"]
+            half = kind.startswith("bias") and layout.bias in TWO
             for index in np.ndindex(array.shape):
                 name = element_of(layout, kind, k, array.shape, index)
                 found = looked_up(name, theirs, HIDDEN if k else INPUTS)
