@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from test_diagnosis import by_name
 from test_layout import layouts
 
@@ -58,7 +58,12 @@ def looked_up(name: str, theirs: dict[str, Any], inputs: int) -> Any:
     return eval(f"value[{code}]", {"value": value, "I": inputs, "H": HIDDEN})
 
 
+CONCATENATED = Layout(bias="concatenated", gate_order="ogif")
+
+
 @given(layout=layouts())
+@example(layout=CONCATENATED)
+@example(layout=replace(CONCATENATED, gates="interleaved"))
 def test_name_of_a_block_stands_for_that_block(layout: Layout) -> None:
     """A block of another gate, or columns of x that are those of h or of the bias."""
     layout = replace(layout, flat="")
@@ -74,6 +79,8 @@ def test_name_of_a_block_stands_for_that_block(layout: Layout) -> None:
 
 
 @given(layout=layouts())
+@example(layout=CONCATENATED)
+@example(layout=replace(CONCATENATED, gates="interleaved"))
 def test_name_of_an_element_stands_for_that_element(layout: Layout) -> None:
     """A person is sent to a right element of their array."""
     layout = replace(layout, flat="")

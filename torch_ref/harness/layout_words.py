@@ -93,9 +93,7 @@ def array_name(
         start = _sum(letters[: letters.index(letter)])
         stop = "" if letters.endswith(letter) else _sum(letters[: letters.index(letter) + 1])
         column = (start or "0") if letter in "bz" else f"{start}:{stop}"
-    rows = _rows(layout, gate, after=4 * letters.index(letter) if role in BIASES else 0)
-    if letters == "pq" and rows == ":":
-        rows = ":4H" if letter == "p" else "4H:"
+    rows = _rows(layout, gate, {"p": ":4H", "q": "4H:"}[letter] if letters == "pq" else ":")
     return _name(layout, role, gate, layer) + _subscript(layout, role, gate, rows, column)
 
 
@@ -141,15 +139,16 @@ def _role_of(layout: LayoutFields, kind: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _rows(layout: LayoutFields, gate: str | None, after: int) -> str:
-    """A gate's rows, or ":" for all; `after` is how many times H stands before the array's."""
+def _rows(layout: LayoutFields, gate: str | None, whole: str) -> str:
+    """A gate's rows of an array whose four gates have the rows `whole`."""
     if gate is None or layout.gates in ("separate", "stacked"):
-        return ":"
+        return whole
     number = layout.gate_order.index(gate)
     if layout.gates == "interleaved":
-        return f"{f'{after}H+' if after else ''}{number}::4"
-    start, stop = number + after, number + after + 1
-    return f"{_times(start)}:{_times(stop)}"
+        start, stop = whole.split(":")
+        return f"{f'{start}+' if start else ''}{number}:{stop}:4"
+    number += 4 * (whole == "4H:")
+    return f"{_times(number)}:{_times(number + 1)}"
 
 
 def _times(number: int) -> str:
