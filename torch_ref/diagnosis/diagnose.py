@@ -10,7 +10,8 @@ from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.kept import find_kept
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
-from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
+from torch_ref.diagnosis.matching import Finding, match_single, share_used
+from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
@@ -19,8 +20,6 @@ from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.harness.layout_words import in_their_words
 from torch_ref.oracles.case import Case
-
-_PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def diagnose(
     Args:
         implementation: an Implementation, a bare callable in the vjp or the loss form, or a
             Subject.
-        seconds: after so long the search for pairs is given up.
+        seconds: after so long the search for two or three mistakes together is given up.
         seed: of the cases.
         case: one on which it is known to be wrong, beside those that are drawn.
 
@@ -140,13 +139,11 @@ def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float
     if singles:
         (best, residual), *others = singles
         return Finding((best,), residual, tuple((mistake,) for mistake, _ in others))
-    plain = gather(subject, draw_case(subject, _PLAIN, seed))
-    wrong = [each for each in evidence if not each.right]
-    if plain is None or not wrong:
+    if all(each.right for each in evidence) or time.perf_counter() > until:
         return None
-    ordered = [wrong[0], *(each for each in evidence if each is not wrong[0])]
-    pair = match_pair(subject, known, plain, ordered, until)
-    return Finding(pair[0], pair[1]) if pair else None
+    small = [*probes(subject, seed), *evidence[: len(SIZES)]]
+    several = match_several(subject, known, small, evidence[len(SIZES) :], until)
+    return Finding(*several) if several else None
 
 
 def _still(

@@ -1,7 +1,7 @@
 """What an implementation made of a few cases: what a mistake has to explain."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -196,3 +196,38 @@ def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison |
         {name: found[name] for name in evidence.actual},
         completed(subject, budget.allowed),
     )
+
+
+def zero(*names: str) -> Callable[[Case], Case]:
+    """A change of a case that sets these of its arrays to zero; those that it has not are left."""
+
+    def change(case: Case) -> Case:
+        arrays = {
+            name: np.zeros_like(value)
+            for name in names
+            if (value := getattr(case, name)) is not None
+        }
+        return replace(case, **arrays)
+
+    return change
+
+
+def no_recurrent_weights(case: Case) -> Case:
+    """The case with zero weights from h to the gates."""
+    params = {
+        name: np.zeros_like(value) if name.startswith("weight_hh") else value
+        for name, value in case.params.items()
+    }
+    return replace(case, params=params)
+
+
+def only_step(t: int) -> Callable[[Case], Case]:
+    """A change of a case with dy that leaves the upstream gradient of one step alone."""
+
+    def change(case: Case) -> Case:
+        assert case.dy is not None
+        dy = np.zeros_like(case.dy)
+        dy[t] = case.dy[t]
+        return replace(zero("dh_n", "dc_n")(case), dy=dy)
+
+    return change

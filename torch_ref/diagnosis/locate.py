@@ -1,12 +1,19 @@
 """Where the first wrong quantity is, walking backward, for what no known mistake explains."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.evidence import Evidence, draw_case, gather
+from torch_ref.diagnosis.evidence import (
+    Evidence,
+    draw_case,
+    gather,
+    no_recurrent_weights,
+    only_step,
+    zero,
+)
 from torch_ref.diagnosis.render import joined
 from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of
 from torch_ref.harness.judge import Subject
@@ -96,9 +103,9 @@ def _plainest_wrong(probes: _Probes) -> tuple[dict[str, int], str, Evidence] | N
 def _forward(probes: _Probes) -> str:
     """What of the outputs is wrong, in the plainest case in which it is."""
     probed: tuple[tuple[Callable[[Case], Case] | None, dict[str, int], str], ...] = (
-        (_zero("h0", "c0"), {}, "for a single step from a zero state already"),
-        (_zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
-        (_zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
+        (zero("h0", "c0"), {}, "for a single step from a zero state already"),
+        (zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
+        (zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
         (None, {}, "for a single step with a non-zero state; right from a zero one"),
         (None, {"T": 2}, "at T=2; right at T=1"),
         (None, {"B": 3}, "for a batch of three; right for one sequence"),
@@ -164,14 +171,14 @@ def _one_step(probes: _Probes, evidence: Evidence) -> str:
     gates = _gates(evidence)
     if evidence.case.targets is not None:
         return _of_gates(gates, one_step=True)
-    if probes.right(_zero("dc_n")):
+    if probes.right(zero("dc_n")):
         return "Right without dc_n: look at how dc_n enters, equation (11)."
-    if probes.right(_zero("dy", "dh_n")):
+    if probes.right(zero("dy", "dh_n")):
         return (
             f"Right with dc_n alone, so what comes through h[t] is wrong. "
             f"{_of_gates(gates, one_step=True)}"
         )
-    if probes.right(_zero("h0", "c0")):
+    if probes.right(zero("h0", "c0")):
         return "Right from a zero state: look at where h0 and c0 are used."
     return _of_gates(gates, one_step=True)
 
@@ -184,12 +191,12 @@ def _recurrence(probes: _Probes, evidence: Evidence) -> str:
         return "Look at the gradient at the softmax, equation (26)."
     if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    if probes.right(_no_recurrent_weights, T=2):
+    if probes.right(no_recurrent_weights, T=2):
         return (
             "Right with zero recurrent weights: look at what h's gradient receives from t+1, "
             "equation (16b)."
         )
-    if evidence.case.targets is None and probes.right(_only_first_step, T=2):
+    if evidence.case.targets is None and probes.right(only_step(0), T=2):
         return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
     return _of_gates(_gates(evidence), one_step=False)
 
@@ -226,31 +233,3 @@ def _zeros_are_right(evidence: Evidence) -> bool:
     return all(
         not (evidence.off(name) & (evidence.expected[name] != 0)).any() for name in evidence.wrong
     )
-
-
-def _zero(*names: str) -> Callable[[Case], Case]:
-    def change(case: Case) -> Case:
-        arrays: Mapping[str, object] = {
-            name: np.zeros_like(value)
-            for name in names
-            if (value := getattr(case, name)) is not None
-        }
-        return replace(case, **arrays)  # type: ignore[arg-type]
-
-    return change
-
-
-def _no_recurrent_weights(case: Case) -> Case:
-    zero = {
-        name: np.zeros_like(value) if name.startswith("weight_hh") else value
-        for name, value in case.params.items()
-    }
-    return replace(case, params=zero)
-
-
-def _only_first_step(case: Case) -> Case:
-    assert case.dy is not None
-    dy = case.dy.copy()
-    dy[1:] = 0
-    zero = np.zeros_like(case.dh_n)
-    return replace(case, dy=dy, dh_n=zero, dc_n=zero)
