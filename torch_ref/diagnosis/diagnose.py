@@ -115,7 +115,8 @@ def catalogue_of(subject: Subject) -> Catalogue:
     """The mistakes that an implementation can have."""
     implementation = subject.implementation
     head = None if implementation.form == "vjp" else implementation.head
-    return catalogue(implementation.variant, head)
+    beyond = not {"dh_n", "dc_n"} <= subject.abilities.ignored
+    return catalogue(implementation.variant, head, beyond or head is None)
 
 
 def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]:

@@ -286,6 +286,10 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
             bias = q.weights[f"bias_l{k}"][..., start : start + hidden, None]
             if weight.bias == "added":
                 array = array + bias
+            elif weight.bias in ("onto last", "onto first"):
+                column = -1 if weight.bias == "onto last" else 0
+                array = array.copy()
+                array[..., column] += bias[..., 0]
             elif weight.bias == "last":
                 array = np.concatenate([array[..., 1:], bias], axis=-1)
             else:

@@ -24,6 +24,7 @@ _FUNCTIONS = {
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
+    "of the last member only": "{y} of member B-1",
 }
 _AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
 _ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
@@ -111,6 +112,8 @@ def _weight(weight: Weight) -> str:
     leak = {
         "": "",
         "added": " and bias",
+        "onto last": " with the bias on column -1",
+        "onto first": " with the bias on column 0",
         "last": " from column 1 and bias",
         "first": " from column -1",
     }

@@ -70,14 +70,15 @@ class Weight:
     """What a term is multiplied by: the block of a gate's rows of a weight, W^T d as d @ W.
 
     `name` is "weight_ih", "weight_hh" or "weight_out", which has no blocks. `bias` says how the
-    bias, a further column, gets into it where it should not be: added to every column, or as the
-    last or the first column of a block that starts one column too late or too early.
+    bias, a further column, gets into it where it should not be: added to every column, to the
+    last or the first one, or as the last or the first column of a block that starts one column
+    too late or too early.
     """
 
     name: str
     block: str = ""
     transposed: bool = False
-    bias: Literal["", "added", "last", "first"] = ""
+    bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
 
 
 @dataclass(frozen=True)
