@@ -12,6 +12,7 @@ from torch_ref.diagnosis.kept import find_kept
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
+from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
@@ -143,7 +144,11 @@ def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float
     if all(each.right for each in evidence) or time.perf_counter() > until:
         return None
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
-    several = match_several(subject, known, small, evidence[len(SIZES) :], until)
+    further = evidence[len(SIZES) :]
+    unknown = match_unknown(subject, known, small, further, until)
+    if unknown is not None:
+        return Finding((unknown[0],), unknown[1])
+    several = match_several(subject, known, small, further, until)
     return Finding(*several) if several else None
 
 

@@ -183,19 +183,27 @@ def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison |
     The budget is that of the wrong equations: their rounding is emulated as that of the right
     ones is. In float64 the prediction rounds too. None where the case does not admit the table.
     """
-    dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
-    sides = 2 if dtype == np.float64 else 1
     try:
         found = predicted(subject, table, evidence)
-        with np.errstate(all="ignore"):
-            budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
+        allowed = budget_by(subject, table, evidence)
     except ValueError:
         return None
     return compare_gradients(
-        evidence.actual,
-        {name: found[name] for name in evidence.actual},
-        completed(subject, budget.allowed),
+        evidence.actual, {name: found[name] for name in evidence.actual}, allowed
     )
+
+
+def budget_by(subject: Subject, table: Table, evidence: Evidence) -> dict[str, Array]:
+    """How far rounding may move each gradient by a table.
+
+    Raises:
+        ValueError: the case's shapes do not admit the table.
+    """
+    dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
+    sides = 2 if dtype == np.float64 else 1
+    with np.errstate(all="ignore"):
+        budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
+    return completed(subject, budget.allowed)
 
 
 def zero(*names: str) -> Callable[[Case], Case]:

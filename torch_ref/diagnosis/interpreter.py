@@ -11,7 +11,6 @@ from torch_ref.diagnosis.table import (
     HEAD_SUMS,
     LOSS,
     PEEPHOLES,
-    SCALES,
     STEP,
     SUMS,
     Equation,
@@ -20,6 +19,7 @@ from torch_ref.diagnosis.table import (
     Table,
     Term,
     Weight,
+    scale_of,
 )
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, Array
@@ -299,7 +299,7 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
 
 def _scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:
     for scale in term.scale:
-        value = a.rnd(value * a.number(SCALES[scale](q.sizes)))
+        value = a.rnd(value * a.number(scale_of(scale, q.sizes)))
     return value
 
 
@@ -328,5 +328,6 @@ def _clipped(equation: Equation, value: Array, a: Arithmetic) -> Array:
     if equation.clip is None:
         return value
     if np.issubdtype(value.dtype, np.integer):
-        return a.rnd(a.tanh(value) * equation.clip)  # as opaque as any function
-    return np.clip(value, -equation.clip, equation.clip)
+        return a.rnd(a.tanh(value) * a.number(equation.clip))  # as opaque as any function
+    limit = float(equation.clip)
+    return np.clip(value, -limit, limit)

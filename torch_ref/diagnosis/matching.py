@@ -115,13 +115,21 @@ def _distance(subject: Subject, found: Mapping[str, Array] | None, evidence: Evi
         found = fitted(subject, found, evidence)
     except ValueError:
         return float("inf")
-    return max(relative(found[name], actual) for name, actual in evidence.actual.items())
+    return max(
+        relative(found[name], actual, evidence.allowed[name])
+        for name, actual in evidence.actual.items()
+    )
 
 
-def relative(found: Array, actual: Array) -> float:
-    """The greatest error relative to the largest element; infinite where it is not a number."""
+def relative(found: Array, actual: Array, allowed: Array) -> float:
+    """The greatest error relative to the largest element; infinite where it is not a number.
+
+    An error that is no greater than rounding's counts for nothing: where a gradient is a
+    difference that cancels there may be nothing else.
+    """
     size = float(np.max(np.abs(found)))
-    error = float(np.max(np.abs(found - actual)))
+    off = np.abs(found - actual)
+    error = float(np.max(np.where(off <= allowed, 0, off)))
     if not np.isfinite(error):
         return float("inf")
     if error == 0:

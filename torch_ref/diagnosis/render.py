@@ -1,8 +1,9 @@
 """An equation of a table as a line of code."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 
-from torch_ref.diagnosis.table import SUMS, Equation, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SCALES, SUMS, Equation, Factor, Table, Term, Weight
 from torch_ref.oracles.variant import Variant
 
 _FUNCTIONS = {
@@ -78,7 +79,8 @@ def render(equation: Equation, variant: Variant) -> str:
         text += sign + line
     text = text or "0"
     if equation.clip is not None:
-        text = f"clip({text}, -{equation.clip}, {equation.clip})"
+        limit = f"{float(equation.clip):.9g}"
+        text = f"clip({text}, -{limit}, {limit})"
     return f"{kind}{f'[{gate}]' if gate else ''} {'+=' if summed else '='} {text}"
 
 
@@ -99,7 +101,8 @@ def _term(term: Term, variant: Variant) -> tuple[str, bool]:
         if scale.startswith("1/"):
             text = f"{text} / {scale[2:]}"
         elif scale != "-1":
-            text = f"{scale.replace(' ', ' * ')} * {text}"
+            number = scale if scale in SCALES else f"{float(Fraction(scale)):.9g}"
+            text = f"{number.replace(' ', ' * ')} * {text}"
     return text + _ONLY[term.steps], negative
 
 

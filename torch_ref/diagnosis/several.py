@@ -74,9 +74,9 @@ def marks_of(
     rows: list[tuple[Bits, Bits, Bits]] = []
     fits = np.ones(len(known.mistakes), bool)
     for each in evidence:
-        actual = blocks_of(each.actual, each)
+        actual, allowed = blocks_of(each.actual, each), blocks_of(each.allowed, each)
         truth = blocks_of(predicted(subject, known.table, each), each)
-        fine = [relative(t, a) <= bound for t, a in zip(truth, actual, strict=True)]
+        fine = _explained(truth, actual, allowed, bound)
         moved = np.zeros((len(known.mistakes), len(actual)), bool)
         alone = np.zeros_like(moved)
         for n, found in enumerate(foretold_by(known, each)):
@@ -88,7 +88,7 @@ def marks_of(
                 fits[n] = False
                 continue
             moved[n] = [not np.array_equal(b, t) for b, t in zip(blocks, truth, strict=True)]
-            alone[n] = [relative(b, a) <= bound for b, a in zip(blocks, actual, strict=True)]
+            alone[n] = _explained(blocks, actual, allowed, bound)
         rows.append((_word(np.array(fine)), _word(moved, filled=False), _word(alone)))
         if time.perf_counter() > until:
             break
@@ -97,6 +97,13 @@ def marks_of(
     mixes = np.array([_mixes(mistake) for mistake in known.mistakes])
     told = np.where(mixes[:, None], changed, explained)
     return Marks(right, changed, explained, told, fits)
+
+
+def _explained(
+    found: Sequence[Array], actual: Sequence[Array], allowed: Sequence[Array], bound: float
+) -> list[bool]:
+    triples = zip(found, actual, allowed, strict=True)
+    return [relative(f, a, within) <= bound for f, a, within in triples]
 
 
 def _mixes(mistake: Mistake) -> bool:
@@ -132,7 +139,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
         ({"T": 3, "B": 2}, 1.0, (only_step(2), no_recurrent_weights)),
         ({"B": 2}, 1.0, (zero("dy", "dh_n"),)),
         ({"T": 3}, 1.0, (only_step(2),)),
-        ({}, LOUD, ()),
+        ({}, LOUD**2, ()),
     )
     loss: tuple[tuple[dict[str, int], float, Sequence[Change]], ...] = (
         ({}, 1.0, ()),
@@ -236,8 +243,8 @@ class _Together:
             table = joint([self.known.mistakes[n] for n in (i, j)], self.known)
             with np.errstate(all="ignore"):
                 found = blocks_of(predicted(self.subject, table, each), each)
-            actual = blocks_of(each.actual, each)
-            bits = [relative(b, a) <= bound for b, a in zip(found, actual, strict=True)]
+            actual, allowed = blocks_of(each.actual, each), blocks_of(each.allowed, each)
+            bits = _explained(found, actual, allowed, bound)
             moved = [self._differs(found, n, each) for n in (j, i)]
             self.seen[i, j, case] = _Pair(Word(_word(np.array(bits))), moved[0], moved[1])
         return self.seen[i, j, case]
