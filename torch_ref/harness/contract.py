@@ -24,6 +24,7 @@ from manual_lstm.arrays import FloatArray
 from manual_lstm.model import Head
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
+from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.variant import STANDARD, Variant
 
@@ -135,7 +136,7 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     Raises:
         NotImplementedError: it says that it cannot do this case.
         MalformedAnswer: what came back cannot be read.
-        Exception: whatever it raises; for a program those of `run_program`.
+        Exception: whatever it raises, noted to be its own; for a program those of `run_program`.
     """
     layout = implementation.layout
     if not isinstance(layout, Layout):
@@ -231,11 +232,12 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
     assert implementation.vjp is not None
     names = _state_names(layout)
     states = _taken(implementation.vjp, 2, names)
-    returned = implementation.vjp(
-        given.params,
-        given.x,
-        *(state for name, state in zip(names, given.states, strict=True) if name in states),
-    )
+    with theirs():
+        returned = implementation.vjp(
+            given.params,
+            given.x,
+            *(state for name, state in zip(names, given.states, strict=True) if name in states),
+        )
     if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
         raise MalformedAnswer(
             f"{implementation.name} returned {_kind(returned)} but must return "
@@ -246,9 +248,9 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
     taken = _taken(pullback, 0, upstream)
 
     def pull(further: tuple[Any, ...]) -> Any:
-        return pullback(
-            *(value for name, value in zip(upstream, further, strict=True) if name in taken)
-        )
+        chosen = [v for name, v in zip(upstream, further, strict=True) if name in taken]
+        with theirs():
+            return pullback(*chosen)
 
     return _Called(outputs, _in_ours({*names, *upstream} - {*states, *taken}), pull)
 
@@ -282,12 +284,10 @@ def _run_loss(implementation: Implementation, layout: Layout, case: Case, given:
     names = _state_names(layout)
     states = _taken(implementation.loss_and_grads, 3, names)
     before = given.copied()
-    returned = implementation.loss_and_grads(
-        given.params,
-        given.x,
-        layout.targets_to(case.targets.copy()),
-        *(state for name, state in zip(names, given.states, strict=True) if name in states),
-    )
+    targets = layout.targets_to(case.targets.copy())
+    chosen = [state for name, state in zip(names, given.states, strict=True) if name in states]
+    with theirs():
+        returned = implementation.loss_and_grads(given.params, given.x, targets, *chosen)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise MalformedAnswer(
             f"{implementation.name} returned {_kind(returned)} but must return (loss, gradients)."
