@@ -31,6 +31,20 @@ def vjp(params, x, h0, c0):
 def vjp(params, x, h0, c0):
     raise IndexError("list index out of range")
 """,
+    "refuses": """
+def vjp(params, x, h0, c0):
+    raise ValueError("operands could not be broadcast\\ntogether")
+""",
+    "refuses_back": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    outputs, _ = manual_lstm.vjp(params, x, h0, c0)
+    return outputs, lambda dy, dh_n, dc_n: int("seven")
+""",
+    "refuses_loss": """
+def loss_and_grads(params, x, targets, h0, c0):
+    raise ValueError("no targets")
+""",
     "crashes_late": """
 import manual_lstm
 def vjp(params, x, h0, c0):
@@ -95,6 +109,9 @@ def test_a_wrong_lstm_and_its_failing_case(command):
     ("target", "status", "words"),
     [
         ("crashes:vjp", 3, "crashes:vjp: IndexError: list index out of range"),
+        ("refuses:vjp", 3, "refuses:vjp: ValueError: operands could not be broadcast together"),
+        ("refuses_back:vjp", 3, "refuses_back:vjp: ValueError: invalid literal"),
+        ("refuses_loss:loss_and_grads", 3, "refuses_loss:loss_and_grads: ValueError: no targets"),
         ("broken:vjp", 2, "target 'broken:vjp' cannot be imported: No module named"),
         ("raises:vjp", 2, "target 'raises:vjp' cannot be imported: ZeroDivisionError"),
         ("nothing:vjp", 2, "the implementation is int but must be"),

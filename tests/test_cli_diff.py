@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from planted import MISTAKES, plant
 
 from torch_ref.cli import main
 
-SMALL = ["--steps", "3", "--batch", "2", "--inputs", "4", "--hidden", "3"]
+SMALL = ["--steps", "3", "--batch", "2", "--inputs", "4", "--hidden", "3", "--no-blind-spots"]
 KEYS = {
     "verdict",
     "tensors",
@@ -61,7 +62,8 @@ def command(monkeypatch, capsys):
 def test_a_correct_lstm_that_exits_with_failure(command, head, dtype, layers):
     """It agrees: exit status 0, a line for every tensor within 80 columns, nothing on stderr."""
     sizes = ["--steps", 3, "--batch", 2, "--inputs", 4, "--layers", layers]
-    status, out, err = command("diff", *sizes, "--head", head, "--dtype", dtype)
+    words = [*sizes, "--head", head, "--dtype", dtype, "--no-blind-spots"]
+    status, out, err = command("diff", *words)
     assert (status, err) == (0, "")
     assert "AGREES. " in out
     names = NAMES | ({"dweight_out", "dbias_out"} if head == "linear" else set())
@@ -123,13 +125,30 @@ def test_a_command_line_that_gives_another_result(command, tmp_path):
     """`reproduce` gives the same report again, for an alphabet and for a text."""
     text = tmp_path / "a text.txt"
     text.write_text("to be or not to be", encoding="utf-8")
-    for words in ([*SMALL, "--seed", 3, "--dtype", "float32"], ["--text", text, "--layers", 2]):
+    for words in ([*SMALL, "--seed", 3, "--dtype", "float32"], ["--text", text, "--steps", 3]):
         _, first, _ = command("diff", *words, "--json", "-")
         again = shlex.split(json.loads(first)["reproduce"])
         assert again[0] == "manual-lstm"
         assert command(*again[1:], "--json", "-") == (0, first, "")
         _, table, _ = command("diff", *words)
         assert f"Again:  {json.loads(first)['reproduce']}" in table
+
+
+def test_a_default_case_that_is_not_told_what_it_cannot_show(command):
+    """One sequence, as by default: a mean over the batch is its sum, and the report says so."""
+    words = ["diff", "--steps", 3, "--inputs", 3, "--seed", 1]
+    status, out, _ = command(*words)
+    assert status == 0
+    told = " ".join(out.split())
+    found = re.search(r"This case could not have seen (\d+) of (\d+) mistakes\.", told)
+    assert "It has one sequence (B=1): a mean over the batch is its sum; one layer" in told
+    _, out, _ = command(*words, "--json", "-")
+    spots = json.loads(out)["blind_spots"]
+    assert len(spots) == int(found[1])
+    assert {"dlogits * B", "stack.dx * 0"} <= set(spots)
+    assert "df.c[t]" not in spots
+    _, out, _ = command("diff", "--steps", 65, "--inputs", 2)
+    assert "What this case hides: one sequence (B=1)" in " ".join(out.split())
 
 
 def test_a_seed_or_an_option_without_effect(command):
@@ -254,6 +273,7 @@ def test_a_full_output_that_counts_as_a_disagreement(monkeypatch, capsys):
 def test_one_symbol_that_cannot_be_compared(command):
     """An alphabet of one symbol agrees, with a loss of exactly 0."""
     for head in ("linear", "bounded"):
-        status, out, _ = command("diff", "--inputs", 1, "--head", head, "--json", "-")
+        words = ["--inputs", 1, "--head", head, "--no-blind-spots"]
+        status, out, _ = command("diff", *words, "--json", "-")
         loss = json.loads(out)["tensors"][0]
         assert (status, loss["name"], loss["max_abs"], loss["max_rel"]) == (0, "loss", 0.0, 0.0)

@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 
 from manual_lstm import alphabet
 from manual_lstm.model import Head
-from torch_ref import Case, Comparison, character_case, compare_gradients, error_budget
+from torch_ref import (
+    Case,
+    Comparison,
+    Implementation,
+    character_case,
+    compare_gradients,
+    diagnose,
+    error_budget,
+)
 from torch_ref.cli import main
 from torch_ref.compare.diff import run_twin
 from torch_ref.harness import clients
@@ -176,6 +184,49 @@ def test_every_mistake_of_the_program_is_in_the_table() -> None:
     """A mistake that is added to lstm.cpp must get its row."""
     names = (SOURCES / "lstm.cpp").read_text().split("mistakes = {")[1].split("};")[0]
     assert names.split('"')[1::2] == list(MISTAKES)
+    assert set(MISTAKES) == {*NAMED, *LOCATED, "none", "zero_skipped"}
+
+
+# What a diagnosis names each by: one edit of one line.
+NAMED = {
+    "target_minus_predicted": "dlogits * -1",
+    "forget_uses_new_c": "df.c[t]",
+    "no_cell_carry": "dc[1] * 0",
+    "no_recurrent_h": "dh[1] * 0",
+    "cell_carry_too_early": "dc_carry.dc_carry for dc",
+    "no_squash_slope": "dc.no derivative",
+    "overwritten_gradient": "every weight.first, last of member B-1",
+    "bias_leak": "dx.leak onto last",
+}
+BOUNDED = {"overwritten_gradient": "weights.first of member B-1"}
+# In the forward pass, which is located: the state, and the loss alone.
+LOCATED = {
+    "state_not_kept": "from a zero state. The cell itself is wrong",
+    "loss_not_averaged": "The forward pass is wrong, in loss, at T=2",
+}
+
+
+@pytest.mark.parametrize(
+    ("head", "mistake"), [*(("linear", m) for m in NAMED), *(("bounded", m) for m in BOUNDED)]
+)
+def test_each_mistake_of_the_program_is_named(my_lstm: Path, head: Head, mistake: str) -> None:
+    """A mistake of a real single-precision program that is located only, or taken for two."""
+    command = f"'{my_lstm}' {{case}} {{result}} --mistake {mistake}"
+    program = Implementation(mistake, command=command, head=head, dtype="float32")
+    finding = diagnose(program, seconds=0).finding
+    assert finding is not None
+    named = (BOUNDED if head == "bounded" else NAMED)[mistake]
+    assert [each.identifier for each in finding.mistakes] == [named]
+    assert not finding.alternatives
+
+
+@pytest.mark.parametrize("mistake", LOCATED)
+def test_forward_mistake_of_the_program_is_located(my_lstm: Path, mistake: str) -> None:
+    """A wrong forward pass of a program that is searched for in its backward pass."""
+    command = f"'{my_lstm}' {{case}} {{result}} --mistake {mistake}"
+    found = diagnose(Implementation(mistake, command=command, dtype="float32"), seconds=0)
+    assert found.finding is None
+    assert LOCATED[mistake] in found.located
 
 
 @pytest.mark.parametrize("kind", ["layout", "version", "array", "fortran", "shape"])

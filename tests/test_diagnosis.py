@@ -138,16 +138,17 @@ def test_planted_mistake_is_named_first(head: str | None, seed: int) -> None:
     assert named(subject, seconds=0) == [planted.identifier]
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_planted_pair_is_named(seed: int) -> None:
-    """Two mistakes at once, which no single one explains."""
+@pytest.mark.parametrize(("seed", "count"), [(100, 2), (101, 2), (13, 3)])
+def test_planted_mistakes_are_named_together(seed: int, count: int) -> None:
+    """Two or three mistakes at once, which no single one explains."""
     known = catalogue()
     sign = partial(signature, variant=STANDARD, loss=False, linear=False)
-    pair = random.Random(100 + seed).sample(known.mistakes, 2)
-    table = joint(pair, known)
+    planted = random.Random(seed).sample(known.mistakes, count)
+    table = joint(planted, known)
     finding = diagnose(subject_for(table, None)).finding
     assert finding is not None
     assert sign(joint(finding.mistakes, known)) == sign(table)
+    assert len(finding.mistakes) == count
 
 
 def test_mistake_in_a_variant_is_named() -> None:

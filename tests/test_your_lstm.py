@@ -19,6 +19,7 @@ MADE = {
     "module": (),
     "keras_style": ("the upstream gradient dh_n", "the gradient dx"),
     "update": ("the gradient dx",),
+    "on_the_way": ("stacks (more than one layer)", "the gradient dh0"),
 }
 
 

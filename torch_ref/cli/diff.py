@@ -22,9 +22,14 @@ from torch_ref.cli.window import (
     Window,
 )
 from torch_ref.compare.diff import diff_gradients
-from torch_ref.diagnosis.blind_spots import hides
+from torch_ref.diagnosis.blind_spots import Blindness, blind_spots, hides
+from torch_ref.oracles.case import Case
 from torch_ref.reports.as_json import comparison_json, write_json
+from torch_ref.reports.diagnosis import blindness_text
 from torch_ref.reports.text import comparison_table, summary
+
+# Of a case whose blind spots are looked for without being asked: about ten seconds.
+MOST_STEPS, MOST_PRODUCTS = 64, 2**20
 
 
 def diff(
@@ -37,6 +42,10 @@ def diff(
     head: HeadOption = HeadName.linear,
     text: TextFile = None,
     seed: Seed = 0,
+    blind: Annotated[
+        bool,
+        typer.Option("--blind-spots/--no-blind-spots", help="Tell what this case cannot show."),
+    ] = True,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the report here; - is stdout.")
     ] = None,
@@ -53,9 +62,11 @@ def diff(
     with Console(stderr=True).status("comparing"):
         comparison = diff_gradients(case)
     seconds = time.perf_counter() - started
-    reproduce = window.again("diff", case)
+    reproduce = window.again("diff", case) + ("" if blind else " --no-blind-spots")
+    blindness = _blindness(case) if blind else None
     if json is not None:
-        write_json(comparison_json(comparison, reproduce, hides(case)), json)
+        spots = [mistake.identifier for mistake in blindness.blind] if blindness else ()
+        write_json(comparison_json(comparison, reproduce, spots), json)
     if json != "-":
         console = Console(soft_wrap=False)
         twin = "autograd twin" if dtype is DType.float64 else "float64 autograd twin"
@@ -68,7 +79,20 @@ def diff(
         console.print(comparison_table(comparison), highlight=False)
         console.print()
         console.print(summary(comparison, "manual_lstm", f"the {twin}"), highlight=False)
-        if hides(case):
+        if blindness is not None:
+            console.print(Text(blindness_text(blindness)))
+        elif blind and hides(case):
             console.print(Text(f"What this case hides: {'; '.join(hides(case))}."))
         console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
     raise typer.Exit(0 if comparison.verdict == "agree" else 1)
+
+
+def _blindness(case: Case) -> Blindness | None:
+    """The case's blind spots; None where a thousand backward passes would take minutes."""
+    steps, batch, inputs = case.x.shape
+    layers, _, hidden = case.h0.shape
+    products = layers * steps * batch * 4 * hidden * (inputs + hidden)
+    if layers * steps > MOST_STEPS or products > MOST_PRODUCTS:
+        return None
+    with Console(stderr=True).status("looking for what this case cannot show"):
+        return blind_spots(case)

@@ -50,18 +50,25 @@ class Catalogue:
     same: dict[str, str]
 
 
-@cache
-def catalogue(variant: Variant = STANDARD, head: str | None = None) -> Catalogue:
+def catalogue(
+    variant: Variant = STANDARD, head: str | None = None, beyond: bool | None = None
+) -> Catalogue:
     """All distinct mistakes.
 
     Args:
         variant: the cell.
         head: "linear" or "bounded" for code with its loss inside; None where dy is given.
+        beyond: whether dh_n and dc_n are given too; None is where dy is.
     """
+    return _catalogue(variant, head, head is None if beyond is None else beyond)
+
+
+@cache
+def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     right = backward_table(variant, head)
 
     def sign(table: Table) -> bytes:
-        return signature(table, variant, head is not None, head == "linear")
+        return signature(table, variant, head is not None, head == "linear", beyond)
 
     found: dict[bytes, Mistake] = {}
     same: dict[str, str] = {}

@@ -2,26 +2,30 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.kept import find_kept
-from torch_ref.diagnosis.locate import locate_first_wrong
-from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
+from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
+from torch_ref.diagnosis.matching import Finding, match_single, share_used
+from torch_ref.diagnosis.several import match_several, probes
+from torch_ref.diagnosis.unknown import match_unknown
+from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.judge import Subject
+from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
+from torch_ref.harness.layout_words import in_their_words
 from torch_ref.oracles.case import Case
-
-_PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is wrong.
+    """What is wrong, with the implementation's own names of the weights.
 
     Attributes:
         finding: the mistake or mistakes that explain everything, or None.
@@ -29,12 +33,15 @@ class Diagnosis:
             otherwise.
         wrong: whether any gradient is.
         seconds: how long it took.
+        first_wrong: where the gradients at every step first are wrong, or that none of them is,
+            if the implementation returns any.
     """
 
     finding: Finding | None
     located: str
     wrong: bool
     seconds: float
+    first_wrong: FirstWrong | None = None
 
 
 def diagnose(
@@ -45,7 +52,7 @@ def diagnose(
     Args:
         implementation: an Implementation, a bare callable in the vjp or the loss form, or a
             Subject.
-        seconds: after so long the search for pairs is given up.
+        seconds: after so long the search for two or three mistakes together is given up.
         seed: of the cases.
         case: one on which it is known to be wrong, beside those that are drawn.
 
@@ -59,7 +66,7 @@ def diagnose(
     if known_wrong is not None:
         evidence.append(known_wrong)
     finding, located = None, ""
-    wrong = not all(each.right and each.forward.verdict != "disagree" for each in evidence)
+    wrong = not all(each.all_right for each in evidence)
     try:
         kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed))
     except Exception:  # a crash is a finding of the campaign's
@@ -67,11 +74,33 @@ def diagnose(
     if kept is not None:
         finding = Finding((kept,), 1.0)
     elif wrong and not located:
-        if all(each.forward.verdict == "agree" or not each.forward.tensors for each in evidence):
+        if all(each.forward_right for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds)
         located = "" if finding else locate_first_wrong(subject, seed)
     wrong = wrong or finding is not None or bool(located)
-    return Diagnosis(finding, located, wrong, time.perf_counter() - started)
+    first_wrong = walked_back(subject, seed) if wrong else None
+    found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
+    layout = subject.implementation.layout
+    return _in_their_words(found, layout) if isinstance(layout, Layout) else found
+
+
+def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
+    """A diagnosis with the implementation's own names of the weights."""
+    tell = partial(in_their_words, layout)
+
+    def told(mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
+        return tuple(
+            replace(m, sentence=tell(m.sentence), wrong=tell(m.wrong), right=tell(m.right))
+            for m in mistakes
+        )
+
+    finding, first = found.finding, found.first_wrong
+    if finding is not None:
+        others = tuple(told(each) for each in finding.alternatives)
+        finding = replace(finding, mistakes=told(finding.mistakes), alternatives=others)
+    if first is not None:
+        first = replace(first, sentence=tell(first.sentence))
+    return replace(found, finding=finding, located=tell(found.located), first_wrong=first)
 
 
 def _subject(implementation: Any) -> Subject:
@@ -87,7 +116,8 @@ def catalogue_of(subject: Subject) -> Catalogue:
     """The mistakes that an implementation can have."""
     implementation = subject.implementation
     head = None if implementation.form == "vjp" else implementation.head
-    return catalogue(implementation.variant, head)
+    beyond = not {"dh_n", "dc_n"} <= subject.abilities.ignored
+    return catalogue(implementation.variant, head, beyond or head is None)
 
 
 def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]:
@@ -111,13 +141,15 @@ def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float
     if singles:
         (best, residual), *others = singles
         return Finding((best,), residual, tuple((mistake,) for mistake, _ in others))
-    plain = gather(subject, draw_case(subject, _PLAIN, seed))
-    wrong = [each for each in evidence if not each.right]
-    if plain is None or not wrong:
+    if all(each.right for each in evidence) or time.perf_counter() > until:
         return None
-    ordered = [wrong[0], *(each for each in evidence if each is not wrong[0])]
-    pair = match_pair(subject, known, plain, ordered, until)
-    return Finding(pair[0], pair[1]) if pair else None
+    small = [*probes(subject, seed), *evidence[: len(SIZES)]]
+    further = evidence[len(SIZES) :]
+    unknown = match_unknown(subject, known, small, further, until)
+    if unknown is not None:
+        return Finding((unknown[0],), unknown[1])
+    several = match_several(subject, known, small, further, until)
+    return Finding(*several) if several else None
 
 
 def _still(

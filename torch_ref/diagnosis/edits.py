@@ -113,7 +113,7 @@ def plus(target: str, term: Term) -> Edit:
 
 def clipped(target: str, limit: int) -> Edit:
     """Bound an equation's result to [-limit, limit]."""
-    return lambda table: table.with_equation(replace(table[target], clip=limit))
+    return lambda table: table.with_equation(replace(table[target], clip=Fraction(limit)))
 
 
 def learning(rate: Fraction) -> Edit:

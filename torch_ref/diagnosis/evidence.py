@@ -1,8 +1,8 @@
 """What an implementation made of a few cases: what a mistake has to explain."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from torch_ref.harness.cases import sized_case
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case
-from torch_ref.oracles.equations import Array
+from torch_ref.oracles.equations import Array, is_step_gradient
 
 # The first is for screening thousands of candidates; the second has every path that there is and
 # as many inputs as units, so that matrices can be mixed up; the third is loud enough to be clipped.
@@ -45,6 +45,8 @@ class Evidence:
         right: whether every one of them is within the error budget.
         wrong: the names of those that are not.
         forward: the comparison of its outputs.
+        steps: of the gradients at every step that it returns, "dz_lk" and so on, where they are
+            off by more than is allowed, as bool.
     """
 
     case: Case
@@ -55,11 +57,22 @@ class Evidence:
     right: bool
     forward: Comparison
     wrong: tuple[str, ...]
+    steps: Mapping[str, Array] = field(default_factory=dict)
 
     def off(self, name: str) -> Array:
         """Where a gradient is off by more than is allowed; NaN is off."""
-        within = np.abs(self.actual[name] - self.expected[name]) <= self.allowed[name]
-        return np.asarray(~within)
+        return _off(self.actual[name], self.expected[name], self.allowed[name])
+
+    @property
+    def all_right(self) -> bool:
+        """Whether the outputs, the gradients and those at every step are within the budget."""
+        steps = not any(off.any() for off in self.steps.values())
+        return self.right and steps and self.forward_right
+
+    @property
+    def forward_right(self) -> bool:
+        """Whether no output that it returns is wrong."""
+        return self.forward.verdict == "agree" or not self.forward.tensors
 
     @property
     def key(self) -> bytes:
@@ -81,7 +94,8 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
         return None
     named = {name: np.asarray(value) for name, value in answer.items() if name in expected}
     outputs = [name for name in named if name in OUTPUTS]
-    names = [n for n in named if n not in OUTPUTS and named[n].shape == np.shape(expected[n])]
+    fitting = [n for n in named if n not in OUTPUTS and named[n].shape == np.shape(expected[n])]
+    names = [name for name in fitting if not is_step_gradient(name)]
     comparison = _compared(named, expected, allowed, names)
     forward = _compared(named, expected, allowed, outputs)
     real = given_case(subject, case).astype(np.float64)
@@ -94,7 +108,13 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
         comparison.verdict == "agree",
         forward,
         tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
+        {n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
     )
+
+
+def _off(actual: Array, expected: Array, allowed: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        return np.asarray(~(np.abs(actual - expected) <= allowed))
 
 
 def _compared(
@@ -163,16 +183,59 @@ def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison |
     The budget is that of the wrong equations: their rounding is emulated as that of the right
     ones is. In float64 the prediction rounds too. None where the case does not admit the table.
     """
-    dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
-    sides = 2 if dtype == np.float64 else 1
     try:
         found = predicted(subject, table, evidence)
-        with np.errstate(all="ignore"):
-            budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
+        allowed = budget_by(subject, table, evidence)
     except ValueError:
         return None
     return compare_gradients(
-        evidence.actual,
-        {name: found[name] for name in evidence.actual},
-        completed(subject, budget.allowed),
+        evidence.actual, {name: found[name] for name in evidence.actual}, allowed
     )
+
+
+def budget_by(subject: Subject, table: Table, evidence: Evidence) -> dict[str, Array]:
+    """How far rounding may move each gradient by a table.
+
+    Raises:
+        ValueError: the case's shapes do not admit the table.
+    """
+    dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
+    sides = 2 if dtype == np.float64 else 1
+    with np.errstate(all="ignore"):
+        budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
+    return completed(subject, budget.allowed)
+
+
+def zero(*names: str) -> Callable[[Case], Case]:
+    """A change of a case that sets these of its arrays to zero; those that it has not are left."""
+
+    def change(case: Case) -> Case:
+        arrays = {
+            name: np.zeros_like(value)
+            for name in names
+            if (value := getattr(case, name)) is not None
+        }
+        return replace(case, **arrays)
+
+    return change
+
+
+def no_recurrent_weights(case: Case) -> Case:
+    """The case with zero weights from h to the gates."""
+    params = {
+        name: np.zeros_like(value) if name.startswith("weight_hh") else value
+        for name, value in case.params.items()
+    }
+    return replace(case, params=params)
+
+
+def only_step(t: int) -> Callable[[Case], Case]:
+    """A change of a case with dy that leaves the upstream gradient of one step alone."""
+
+    def change(case: Case) -> Case:
+        assert case.dy is not None
+        dy = np.zeros_like(case.dy)
+        dy[t] = case.dy[t]
+        return replace(zero("dh_n", "dc_n")(case), dy=dy)
+
+    return change

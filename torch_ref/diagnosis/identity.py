@@ -27,16 +27,19 @@ _SIZES = Sizes(T=3, B=4, V=5, H=5)
 _LAYERS = 2
 
 
-def signature(table: Table, variant: Variant, loss: bool, linear: bool) -> bytes:
+def signature(
+    table: Table, variant: Variant, loss: bool, linear: bool, beyond: bool | None = None
+) -> bytes:
     """The same for two tables if and only if they give the same gradients on every case.
 
     Args:
         table: to be evaluated. variant: its cell.
-        loss: whether the loss is its own, so that dh_n and dc_n are zero.
-        linear: whether that loss has the linear head.
+        loss: whether the loss is its own. linear: whether that loss has the linear head.
+        beyond: whether dh_n and dc_n may be other than zero; None is where there is no loss.
     """
     digest = hashlib.sha256()
-    found = gradients(table, _points(variant, loss, linear), _FIELD)
+    points = _points(variant, loss, linear, not loss if beyond is None else beyond)
+    found = gradients(table, points, _FIELD)
     for name in sorted(found):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(found[name], np.int64).tobytes())
@@ -78,7 +81,7 @@ _FIELD = Arithmetic(
 
 
 @cache
-def _points(variant: Variant, loss: bool, linear: bool) -> Quantities:
+def _points(variant: Variant, loss: bool, linear: bool, beyond: bool) -> Quantities:
     """Random quantities between which the relations hold that the cell's have."""
     rng = np.random.default_rng(0)
     steps, batch, classes, hidden = _SIZES
@@ -113,7 +116,7 @@ def _points(variant: Variant, loss: bool, linear: bool) -> Quantities:
         if variant.peepholes:
             layer |= {f"w_c{gate}": draw(1, 1, hidden) for gate in PEEPHOLES.values()}
         layers.append(layer)
-    beyond = [draw(_LAYERS, 1, batch, hidden) * (not loss) for _ in range(2)]
+    dh_n, dc_n = (draw(_LAYERS, 1, batch, hidden) * beyond for _ in range(2))
     of_loss = {
         "p": draw(steps, batch, classes),
         "onehot": draw(steps, batch, classes),
@@ -122,8 +125,8 @@ def _points(variant: Variant, loss: bool, linear: bool) -> Quantities:
     return Quantities(
         layers,
         weights,
-        list(beyond[0]),
-        list(beyond[1]),
+        list(dh_n),
+        list(dc_n),
         _SIZES,
         of_loss if loss else {},
         None if loss else draw(steps, batch, hidden),

@@ -11,7 +11,6 @@ from torch_ref.diagnosis.table import (
     HEAD_SUMS,
     LOSS,
     PEEPHOLES,
-    SCALES,
     STEP,
     SUMS,
     Equation,
@@ -20,6 +19,7 @@ from torch_ref.diagnosis.table import (
     Table,
     Term,
     Weight,
+    scale_of,
 )
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, Array
@@ -42,8 +42,10 @@ def run_table(table: Table, case: Case) -> Results:
     return results
 
 
-def gradients(table: Table, q: Quantities, a: Arithmetic = FLOAT64) -> dict[str, Array]:
-    """Every gradient by a table, under its name.
+def gradients(
+    table: Table, q: Quantities, a: Arithmetic = FLOAT64, *, steps: bool = False
+) -> dict[str, Array]:
+    """Every gradient by a table, under its name; `steps` as for `equations.solve`.
 
     Raises:
         ValueError: a quantity of another shape in the place of the right one does not fit.
@@ -85,6 +87,11 @@ def gradients(table: Table, q: Quantities, a: Arithmetic = FLOAT64) -> dict[str,
         for name in PEEPHOLES:
             if f"d{name}" in env:
                 results[f"d{name}_l{k}"] = env[f"d{name}"][..., 0]
+        if steps:
+            dz = [env[f"dz_{gate}"] for gate in GATES]
+            results[f"dz_l{k}"] = np.concatenate(dz, axis=-1)
+            results[f"dh_l{k}"] = env["dh"]
+            results[f"dc_l{k}"] = env.get("dc_total", env["dc"])
         if k > 0:
             dy = whole.value(table["below"])
     for name, values in (("dh0", dh0), ("dc0", dc0)):
@@ -279,6 +286,10 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
             bias = q.weights[f"bias_l{k}"][..., start : start + hidden, None]
             if weight.bias == "added":
                 array = array + bias
+            elif weight.bias in ("onto last", "onto first"):
+                column = -1 if weight.bias == "onto last" else 0
+                array = array.copy()
+                array[..., column] += bias[..., 0]
             elif weight.bias == "last":
                 array = np.concatenate([array[..., 1:], bias], axis=-1)
             else:
@@ -288,7 +299,7 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
 
 def _scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:
     for scale in term.scale:
-        value = a.rnd(value * a.number(SCALES[scale](q.sizes)))
+        value = a.rnd(value * a.number(scale_of(scale, q.sizes)))
     return value
 
 
@@ -317,5 +328,6 @@ def _clipped(equation: Equation, value: Array, a: Arithmetic) -> Array:
     if equation.clip is None:
         return value
     if np.issubdtype(value.dtype, np.integer):
-        return a.rnd(a.tanh(value) * equation.clip)  # as opaque as any function
-    return np.clip(value, -equation.clip, equation.clip)
+        return a.rnd(a.tanh(value) * a.number(equation.clip))  # as opaque as any function
+    limit = float(equation.clip)
+    return np.clip(value, -limit, limit)

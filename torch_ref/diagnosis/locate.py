@@ -1,15 +1,24 @@
 """Where the first wrong quantity is, walking backward, for what no known mistake explains."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.evidence import Evidence, draw_case, gather
+from torch_ref.diagnosis.evidence import (
+    Evidence,
+    draw_case,
+    gather,
+    no_recurrent_weights,
+    only_step,
+    zero,
+)
 from torch_ref.diagnosis.render import joined
+from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
+from torch_ref.oracles.equations import is_step_gradient
 
 _SMALL = {"T": 1, "B": 1, "I": 2, "H": 3, "L": 1}
 _SUMS = ("dweight_ih", "dweight_hh", "dbias", "dweight_c")
@@ -43,34 +52,60 @@ def locate_first_wrong(subject: Subject, seed: int) -> str:
     forward = _forward(probes)
     if forward:
         return forward
-    one = probes.run()
-    if one is not None and not one.right:
-        return f"Wrong for a single step (T=1) already: {_where(one)}. {_one_step(probes, one)}"
-    two = probes.run(None, T=2)
-    if two is not None and not two.right:
-        return f"Right at T=1; wrong at T=2: {_where(two)}. {_recurrence(probes, two)}"
-    larger: tuple[tuple[dict[str, int], str], ...] = (
-        ({"T": 5}, "Right at T=1 and T=2; wrong at T=5"),
-        ({"T": 2, "B": 3}, "Right for one sequence; wrong for a batch of three"),
-        ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
-        ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
-        ({"T": 3, "B": 2, "L": 3}, "Right for one layer and for two; wrong for three"),
-        ({"T": 50, "H": 2}, "Right for a few steps; wrong at T=50"),
-    )
-    for sizes, sentence in larger:
-        found = probes.run(None, **sizes)
-        if found is not None and not found.right:
-            hint = " Look at what a layer hands to the one below, equation (8)."
-            return f"{sentence}: {_where(found)}.{hint if 'L' in sizes else ''}"
-    return ""
+    found = _plainest_wrong(probes)
+    if found is None:
+        return ""
+    sizes, sentence, evidence = found
+    sentence = f"{sentence}: {_where(evidence)}."
+    walked = first_wrong_of(evidence)
+    if walked is not None:
+        return f"{sentence} {walked.sentence}"
+    if not sizes:
+        return f"{sentence} {_one_step(probes, evidence)}"
+    if sizes == {"T": 2}:
+        return f"{sentence} {_recurrence(probes, evidence)}"
+    hint = " Look at what a layer hands to the one below, equation (8)."
+    return f"{sentence}{hint if 'L' in sizes else ''}"
+
+
+def walked_back(subject: Subject, seed: int) -> FirstWrong | None:
+    """The first wrong one of the gradients at every step, in the plainest case with anything wrong.
+
+    Returns:
+        None if the implementation returns none of them, or the probes find nothing wrong.
+    """
+    if not any(map(is_step_gradient, subject.abilities.returned)):
+        return None
+    found = _plainest_wrong(_Probes(subject, seed))
+    return None if found is None else first_wrong_of(found[2])
+
+
+_PLAINEST_FIRST: tuple[tuple[dict[str, int], str], ...] = (
+    ({}, "Wrong for a single step (T=1) already"),
+    ({"T": 2}, "Right at T=1; wrong at T=2"),
+    ({"T": 5}, "Right at T=1 and T=2; wrong at T=5"),
+    ({"T": 2, "B": 3}, "Right for one sequence; wrong for a batch of three"),
+    ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
+    ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
+    ({"T": 3, "B": 2, "L": 3}, "Right for one layer and for two; wrong for three"),
+    ({"T": 50, "H": 2}, "Right for a few steps; wrong at T=50"),
+)
+
+
+def _plainest_wrong(probes: _Probes) -> tuple[dict[str, int], str, Evidence] | None:
+    for sizes, sentence in _PLAINEST_FIRST:
+        evidence = probes.run(None, **sizes)
+        if evidence is not None and not evidence.all_right:
+            return sizes, sentence, evidence
+    return None
 
 
 def _forward(probes: _Probes) -> str:
     """What of the outputs is wrong, in the plainest case in which it is."""
     probed: tuple[tuple[Callable[[Case], Case] | None, dict[str, int], str], ...] = (
-        (_zero("h0", "c0"), {}, "for a single step from a zero state already"),
-        (_zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
-        (_zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
+        (zero("h0", "c0"), {}, "for a single step from a zero state already"),
+        (zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
+        (zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
         (None, {}, "for a single step with a non-zero state; right from a zero one"),
         (None, {"T": 2}, "at T=2; right at T=1"),
         (None, {"B": 3}, "for a batch of three; right for one sequence"),
@@ -101,6 +136,8 @@ def _of_forward(wrong: Sequence[str]) -> str:
 
 def _where(evidence: Evidence) -> str:
     """The wrong tensors, with the gates and steps that are wrong in them."""
+    if not evidence.wrong:
+        return joined([name for name, off in evidence.steps.items() if off.any()])
     by_gates: dict[str, list[str]] = {}
     others = []
     for name in evidence.wrong:
@@ -134,14 +171,14 @@ def _one_step(probes: _Probes, evidence: Evidence) -> str:
     gates = _gates(evidence)
     if evidence.case.targets is not None:
         return _of_gates(gates, one_step=True)
-    if probes.right(_zero("dc_n")):
+    if probes.right(zero("dc_n")):
         return "Right without dc_n: look at how dc_n enters, equation (11)."
-    if probes.right(_zero("dy", "dh_n")):
+    if probes.right(zero("dy", "dh_n")):
         return (
             f"Right with dc_n alone, so what comes through h[t] is wrong. "
             f"{_of_gates(gates, one_step=True)}"
         )
-    if probes.right(_zero("h0", "c0")):
+    if probes.right(zero("h0", "c0")):
         return "Right from a zero state: look at where h0 and c0 are used."
     return _of_gates(gates, one_step=True)
 
@@ -154,12 +191,12 @@ def _recurrence(probes: _Probes, evidence: Evidence) -> str:
         return "Look at the gradient at the softmax, equation (26)."
     if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    if probes.right(_no_recurrent_weights, T=2):
+    if probes.right(no_recurrent_weights, T=2):
         return (
             "Right with zero recurrent weights: look at what h's gradient receives from t+1, "
             "equation (16b)."
         )
-    if evidence.case.targets is None and probes.right(_only_first_step, T=2):
+    if evidence.case.targets is None and probes.right(only_step(0), T=2):
         return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
     return _of_gates(_gates(evidence), one_step=False)
 
@@ -169,7 +206,7 @@ def _of_gates(gates: set[str], *, one_step: bool) -> str:
         return "The gates are right: look at dh0 and dc0, equation (16), and dx, (17)."
     if len(gates) == 1:
         (gate,) = gates
-        number = {"i": "(12)", "f": "(14)", "g": "(13)", "o": "(10)"}[gate]
+        number = GATE_EQUATIONS[gate]
         return f"Only {gate} is wrong: look at its gradient, equations {number} and (15)."
     if gates == {"i", "f", "g"}:
         what = "equation (11)" if one_step else "what the cell's gradient receives from t+1, (16a)"
@@ -196,31 +233,3 @@ def _zeros_are_right(evidence: Evidence) -> bool:
     return all(
         not (evidence.off(name) & (evidence.expected[name] != 0)).any() for name in evidence.wrong
     )
-
-
-def _zero(*names: str) -> Callable[[Case], Case]:
-    def change(case: Case) -> Case:
-        arrays: Mapping[str, object] = {
-            name: np.zeros_like(value)
-            for name in names
-            if (value := getattr(case, name)) is not None
-        }
-        return replace(case, **arrays)  # type: ignore[arg-type]
-
-    return change
-
-
-def _no_recurrent_weights(case: Case) -> Case:
-    zero = {
-        name: np.zeros_like(value) if name.startswith("weight_hh") else value
-        for name, value in case.params.items()
-    }
-    return replace(case, params=zero)
-
-
-def _only_first_step(case: Case) -> Case:
-    assert case.dy is not None
-    dy = case.dy.copy()
-    dy[1:] = 0
-    zero = np.zeros_like(case.dh_n)
-    return replace(case, dy=dy, dh_n=zero, dc_n=zero)

@@ -1,6 +1,7 @@
 """Mistakes between the loss and h: equations (20) to (23) and (26)."""
 
 from collections.abc import Iterator
+from itertools import product
 
 from torch_ref.diagnosis.edits import (
     Edit,
@@ -16,7 +17,7 @@ from torch_ref.diagnosis.edits import (
     together,
     weight,
 )
-from torch_ref.diagnosis.sum_mistakes import EDGES, of_sum
+from torch_ref.diagnosis.sum_mistakes import EDGES, LEFT, STACK, of_sum, overwritten
 from torch_ref.diagnosis.table import Factor, Weight
 from torch_ref.diagnosis.words import TARGET_WORDS, capitalised
 
@@ -137,6 +138,16 @@ def _head(head: str) -> Found:
     )
     for target in ("dweight_out", "dbias_out"):
         yield from of_sum(target.removeprefix("d"), TARGET_WORDS[target], (Place(target),))
+    output = (Place("dweight_out"), Place("dbias_out"))
+    for (steps, left), by_members in product(LEFT.items(), (False, True)):
+        edits = (overwritten(STACK, "first", by_members), overwritten(output, steps, by_members))
+        by, of = (" and by every sequence", " of the last one") if by_members else ("", "")
+        yield (
+            f"every weight.first, {steps}{' of member B-1' if by_members else ''}",
+            f"Every gradient of a weight is overwritten at every step{by} (= for +=): only t=0{of} "
+            f"is left, and of the output layer's only {left}{of}.",
+            together(*edits),
+        )
     place = Place("dweight_out")
     for new, name in (
         (Factor("h", -1), "h[t-1]"),

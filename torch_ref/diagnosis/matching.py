@@ -1,7 +1,6 @@
-"""Which mistake, or which two together, reproduce an implementation's wrong gradients."""
+"""Which mistake reproduces an implementation's wrong gradients."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -9,10 +8,9 @@ import numpy as np
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.edits import together
-from torch_ref.diagnosis.evidence import Evidence, explains, fitted, predicted
+from torch_ref.diagnosis.evidence import Evidence, explains, fitted
 from torch_ref.diagnosis.interpreter import gradients
 from torch_ref.diagnosis.quantities import Quantities
-from torch_ref.diagnosis.sum_mistakes import ORDERS
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
@@ -27,7 +25,7 @@ class Finding:
     """Mistakes that together explain every gradient of every case.
 
     Attributes:
-        mistakes: one, or two.
+        mistakes: one, two or three.
         residual: the greatest share of its error budget that an element uses; at most 1.
         alternatives: others that explain them as well, where the implementation cannot be asked
             what would tell them apart.
@@ -45,7 +43,7 @@ def match_single(
     wrong = [each for each in evidence if not each.right]
     if not wrong:
         return []
-    foretold = predictions(known, _Foretold(wrong[0].key, wrong[0].quantities))
+    foretold = foretold_by(known, wrong[0])
     distances = [_distance(subject, found, wrong[0]) for found in foretold]
     nearest = sorted(range(len(distances)), key=lambda n: distances[n])
     near = [n for n in nearest if distances[n] <= half_the_digits(subject)]
@@ -56,6 +54,11 @@ def match_single(
         if used is not None:
             found.append((mistake, used))
     return found
+
+
+def foretold_by(known: Catalogue, evidence: Evidence) -> list[dict[str, Array] | None]:
+    """`predictions` of a case that is given."""
+    return predictions(known, _Foretold(evidence.key, evidence.quantities))
 
 
 @dataclass(frozen=True)
@@ -112,149 +115,26 @@ def _distance(subject: Subject, found: Mapping[str, Array] | None, evidence: Evi
         found = fitted(subject, found, evidence)
     except ValueError:
         return float("inf")
-    return max(_relative(found[name], actual) for name, actual in evidence.actual.items())
+    return max(
+        relative(found[name], actual, evidence.allowed[name])
+        for name, actual in evidence.actual.items()
+    )
 
 
-def _relative(found: Array, actual: Array) -> float:
+def relative(found: Array, actual: Array, allowed: Array) -> float:
+    """The greatest error relative to the largest element; infinite where it is not a number.
+
+    An error that is no greater than rounding's counts for nothing: where a gradient is a
+    difference that cancels there may be nothing else.
+    """
     size = float(np.max(np.abs(found)))
-    error = float(np.max(np.abs(found - actual)))
+    off = np.abs(found - actual)
+    error = float(np.max(np.where(off <= allowed, 0, off)))
     if not np.isfinite(error):
         return float("inf")
     if error == 0:
         return 0.0
     return error / size if size > 0 else float("inf")
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A mistake as pairs need it.
-
-    Attributes:
-        explained, moved: bit by bit for the blocks of the tensors, whether the mistake explains
-            the block, and whether it differs from the right one.
-    """
-
-    mistake: Mistake
-    table: Table
-    explained: int
-    moved: int
-
-    @property
-    def mixes(self) -> bool:
-        """Whether it puts one gate's block where another's belongs, which others then move."""
-        return any(order in self.mistake.identifier for order in ORDERS)
-
-
-def match_pair(
-    subject: Subject,
-    known: Catalogue,
-    plain: Evidence,
-    evidence: Sequence[Evidence],
-    until: float,
-) -> tuple[tuple[Mistake, Mistake], float] | None:
-    """Two mistakes that explain all the evidence together.
-
-    What one of them leaves unexplained the other must move, on the plainest case of one step too.
-    A mistake that mixes up the gates' blocks is only held against what is right. Pairs are tried
-    in the order of how much their two explain by themselves.
-
-    Args:
-        plain: the smallest case, T=1.
-        evidence: further cases, all of which have to be explained; the first is screened on.
-        until: when to give up, by time.perf_counter.
-    """
-    screens = [plain, *evidence]
-    candidates = _candidates(subject, known, evidence[0])
-    at_plain = {c.mistake.identifier: c for c in _candidates(subject, known, plain)}
-    whole = _whole(evidence[0])
-    right = _right(subject, known, evidence[0])
-    for first, second in _pairs(candidates, at_plain, whole, _whole(plain), right):
-        if time.perf_counter() > until:
-            return None
-        table = second.mistake.edit(first.table)
-        bound = half_the_digits(subject)
-        if any(distance(subject, table, each) > bound for each in screens):
-            continue
-        used = share_used(subject, table, [plain, *evidence])
-        if used is not None:
-            return (first.mistake, second.mistake), used
-    return None
-
-
-def _pairs(
-    candidates: Sequence[_Candidate],
-    at_plain: Mapping[str, _Candidate],
-    whole: int,
-    whole_plain: int,
-    right: int,
-) -> Iterator[tuple[_Candidate, _Candidate]]:
-    def complementary(a: _Candidate, b: _Candidate, everything: int) -> bool:
-        return not (everything & ~(a.explained | b.moved) or everything & ~(b.explained | a.moved))
-
-    allowed = [c for c in candidates if c.mistake.identifier in at_plain]
-    scored: list[tuple[int, int, _Candidate, _Candidate]] = []
-    for k, a in enumerate(allowed):
-        plain_a = at_plain[a.mistake.identifier]
-        for b in allowed[k + 1 :]:
-            plain_b = at_plain[b.mistake.identifier]
-            if a.mixes or b.mixes:
-                if right & (a.moved ^ b.moved):
-                    continue
-            elif not (complementary(a, b, whole) and complementary(plain_a, plain_b, whole_plain)):
-                continue
-            alone = a.explained.bit_count() + b.explained.bit_count()
-            alone += plain_a.explained.bit_count() + plain_b.explained.bit_count()
-            scored.append((-alone, len(scored), a, b))
-    scored.sort(key=lambda each: each[:2])
-    for _, _, a, b in scored:
-        yield a, b
-
-
-def _candidates(subject: Subject, known: Catalogue, evidence: Evidence) -> list[_Candidate]:
-    right = _blocks(predicted(subject, known.table, evidence), evidence)
-    actual = _blocks(evidence.actual, evidence)
-    bound = half_the_digits(subject)
-    found = []
-    foretold = predictions(known, _Foretold(evidence.key, evidence.quantities))
-    for mistake, each in zip(known.mistakes, foretold, strict=True):
-        table = mistake.edit(known.table)
-        if each is None:
-            continue
-        try:
-            values = fitted(subject, each, evidence)
-        except ValueError:
-            continue
-        blocks = _blocks(values, evidence)
-        explained = _bits(_relative(b, a) <= bound for b, a in zip(blocks, actual, strict=True))
-        moved = _bits(not np.array_equal(b, r) for b, r in zip(blocks, right, strict=True))
-        found.append(_Candidate(mistake, table, explained, moved))
-    return found
-
-
-def _right(subject: Subject, known: Catalogue, evidence: Evidence) -> int:
-    """The blocks in which there is nothing to explain."""
-    found = _blocks(predicted(subject, known.table, evidence), evidence)
-    actual = _blocks(evidence.actual, evidence)
-    bound = half_the_digits(subject)
-    return _bits(_relative(b, a) <= bound for b, a in zip(found, actual, strict=True))
-
-
-def _whole(evidence: Evidence) -> int:
-    return (1 << len(_blocks(evidence.actual, evidence))) - 1
-
-
-def _bits(values: Iterator[bool]) -> int:
-    return sum(1 << k for k, value in enumerate(values) if value)
-
-
-def _blocks(values: Mapping[str, Array], evidence: Evidence) -> list[Array]:
-    """The gradients of weights by gate, those of x by step, those of the states by layer."""
-    blocks: list[Array] = []
-    for name in evidence.actual:
-        value = values[name]
-        by_gate = name.startswith(("dweight_ih", "dweight_hh", "dbias_l", "dbias_hh"))
-        blocks += np.split(value, 4) if by_gate else list(np.atleast_1d(value))
-    return blocks
 
 
 def joint(mistakes: Sequence[Mistake], known: Catalogue) -> Table:

@@ -12,8 +12,8 @@ from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array
 
 
-def planted_vjp(table: Table) -> Callable[..., Any]:
-    """An implementation in the contract's vjp form that computes a table."""
+def planted_vjp(table: Table, *, steps: bool = False) -> Callable[..., Any]:
+    """An implementation in the contract's vjp form that computes a table; `steps` as elsewhere."""
 
     def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
         blank = Case(params, x, h0, c0, np.zeros_like(h0), np.zeros_like(c0),
@@ -22,7 +22,7 @@ def planted_vjp(table: Table) -> Callable[..., Any]:
 
         def pullback(dy: Any, dh_n: Any, dc_n: Any) -> dict[str, Array]:
             case = Case(params, x, h0, c0, dh_n, dc_n, dy=dy)
-            found = gradients(table, quantities(case))
+            found = gradients(table, quantities(case), steps=steps)
             return {name: value.astype(x.dtype) for name, value in found.items()}
 
         return tuple(outputs[name].astype(x.dtype) for name in ("y", "h_n", "c_n")), pullback

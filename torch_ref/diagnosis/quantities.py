@@ -40,6 +40,12 @@ def _first_member(a: Arithmetic, y: Array) -> Array:
     return kept
 
 
+def _last_member(a: Arithmetic, y: Array) -> Array:
+    kept = np.zeros_like(y)
+    kept[..., -1:, :] = y[..., -1:, :]
+    return kept
+
+
 FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "y(1-y)": _sigmoid_derivative,
     "1-y^2": _tanh_derivative,
@@ -58,6 +64,7 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _first_member,
+    "of the last member only": _last_member,
 }
 
 

@@ -1,8 +1,9 @@
 """An equation of a table as a line of code."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 
-from torch_ref.diagnosis.table import SUMS, Equation, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SCALES, SUMS, Equation, Factor, Table, Term, Weight
 from torch_ref.oracles.variant import Variant
 
 _FUNCTIONS = {
@@ -24,6 +25,7 @@ _FUNCTIONS = {
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
+    "of the last member only": "{y} of member B-1",
 }
 _AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
 _ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
@@ -77,7 +79,8 @@ def render(equation: Equation, variant: Variant) -> str:
         text += sign + line
     text = text or "0"
     if equation.clip is not None:
-        text = f"clip({text}, -{equation.clip}, {equation.clip})"
+        limit = f"{float(equation.clip):.9g}"
+        text = f"clip({text}, -{limit}, {limit})"
     return f"{kind}{f'[{gate}]' if gate else ''} {'+=' if summed else '='} {text}"
 
 
@@ -98,7 +101,8 @@ def _term(term: Term, variant: Variant) -> tuple[str, bool]:
         if scale.startswith("1/"):
             text = f"{text} / {scale[2:]}"
         elif scale != "-1":
-            text = f"{scale.replace(' ', ' * ')} * {text}"
+            number = scale if scale in SCALES else f"{float(Fraction(scale)):.9g}"
+            text = f"{number.replace(' ', ' * ')} * {text}"
     return text + _ONLY[term.steps], negative
 
 
@@ -111,6 +115,8 @@ def _weight(weight: Weight) -> str:
     leak = {
         "": "",
         "added": " and bias",
+        "onto last": " with the bias on column -1",
+        "onto first": " with the bias on column 0",
         "last": " from column 1 and bias",
         "first": " from column -1",
     }

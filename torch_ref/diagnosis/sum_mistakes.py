@@ -1,6 +1,6 @@
 """Mistakes in the gradients of the weights, the sums over the steps: equation (18)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.edits import (
@@ -16,7 +16,7 @@ from torch_ref.diagnosis.edits import (
     together,
     weight,
 )
-from torch_ref.diagnosis.table import PEEPHOLES, Factor, Table, Weight
+from torch_ref.diagnosis.table import PEEPHOLES, Factor, Steps, Table, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised
 
 Found = Iterator[tuple[str, str, Edit]]
@@ -31,6 +31,7 @@ ORDERS = {
     "moved by one": "fgoi",
     "moved by one the other way": "oifg",
 }
+STACK = tuple(Place(f"d{kind}.{gate}") for kind in KINDS for gate in GATES)
 EDGES = {
     "wrap": "cyclically",
     "clamp": "at the end the nearest step's",
@@ -47,6 +48,7 @@ SCALES = (
     ("T", "is multiplied by T"),
     ("B", "is multiplied by B"),
 )
+LEFT: Mapping[Steps, str] = {"first": "t=0", "last": "the last step"}
 SPANS = (
     ("first", "is overwritten at every step (= for +=), so only t=0 is left of it"),
     ("last", "is that of the last step only"),
@@ -61,10 +63,7 @@ def sum_mistakes(table: Table) -> Found:
     for kind in KINDS:
         places = tuple(Place(f"d{kind}.{gate}") for gate in GATES)
         groups[kind] = (TARGET_WORDS[kind], places)
-    groups["weights"] = (
-        "every gradient of a weight",
-        tuple(place for _, places in list(groups.values()) for place in places),
-    )
+    groups["weights"] = ("every gradient of a weight", STACK)
     for name in PEEPHOLES:
         if f"d{name}" in table.equations:
             groups[name] = (TARGET_WORDS[f"d{name}"], (Place(f"d{name}"),))
@@ -84,8 +83,22 @@ def of_sum(name: str, words: str, places: tuple[Place, ...]) -> Found:
     for steps, verb in SPANS:
         edit = together(*(only_at(place, steps) for place in places))  # type: ignore[arg-type]
         yield f"{name}.{steps}", capitalised(f"{words} {verb}."), edit
-    edit = together(*(function(place, 0, "of the first member only") for place in places))
-    yield f"{name}.member 0", capitalised(f"{words} has the first of the batch only."), edit
+    for member, which in (("first", "member 0"), ("last", "member B-1")):
+        alone = [function(place, 0, f"of the {member} member only") for place in places]
+        yield (
+            f"{name}.{which}",
+            capitalised(f"{words} has the {member} of the batch only."),
+            together(*alone),
+        )
+    for steps, left in LEFT.items():
+        yield (
+            f"{name}.{steps} of member B-1",
+            capitalised(
+                f"{words} is overwritten at every step and by every sequence (= for +=), so only "
+                f"{left} of the last one is left of it."
+            ),
+            overwritten(places, steps, by_members=True),
+        )
     for limit in (1, 5):
         edit = together(*(clipped(place.target, limit) for place in places))
         yield (
@@ -93,6 +106,14 @@ def of_sum(name: str, words: str, places: tuple[Place, ...]) -> Found:
             capitalised(f"{words} is clipped to [-{limit}, {limit}]."),
             edit,
         )
+
+
+def overwritten(places: Iterable[Place], steps: Steps, by_members: bool) -> Edit:
+    """`=` for `+=` in sums over the steps, or also over the sequences: what is left of them."""
+    edits = [only_at(place, steps) for place in places]
+    if by_members:
+        edits += [function(place, 0, "of the last member only") for place in places]
+    return together(*edits)
 
 
 def _of_gates(kind: str) -> Found:
@@ -196,6 +217,8 @@ def _leaks() -> Found:
     for target, name, into in (("dh_carry", "weight_hh", "h"), ("dx", "weight_ih", "x")):
         for how, words in (
             ("added", f"the bias's share is added to every element of {into}"),
+            ("onto last", f"the bias's share is added to the last element of {into}"),
+            ("onto first", f"the bias's share is added to the first element of {into}"),
             ("last", f"the columns of {name} start one too late, so the last one is the bias's"),
             ("first", f"the columns of {name} start one too early, so the first is the bias's"),
         ):

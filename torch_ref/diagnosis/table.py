@@ -41,6 +41,11 @@ SCALES: Mapping[str, Callable[[Sizes], Fraction]] = {
 }
 
 
+def scale_of(key: str, sizes: Sizes) -> Fraction:
+    """What a scale is: one of SCALES, or any number as a fraction, "7/10"."""
+    return SCALES[key](sizes) if key in SCALES else Fraction(key)
+
+
 @dataclass(frozen=True)
 class Factor:
     """A quantity at a step.
@@ -70,14 +75,15 @@ class Weight:
     """What a term is multiplied by: the block of a gate's rows of a weight, W^T d as d @ W.
 
     `name` is "weight_ih", "weight_hh" or "weight_out", which has no blocks. `bias` says how the
-    bias, a further column, gets into it where it should not be: added to every column, or as the
-    last or the first column of a block that starts one column too late or too early.
+    bias, a further column, gets into it where it should not be: added to every column, to the
+    last or the first one, or as the last or the first column of a block that starts one column
+    too late or too early.
     """
 
     name: str
     block: str = ""
     transposed: bool = False
-    bias: Literal["", "added", "last", "first"] = ""
+    bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,7 @@ class Term:
         factors: their product, element by element.
         weight: what that is multiplied by, or None.
         outer: in a sum over the steps, what the product is multiplied by: (18).
-        scale: keys of SCALES, all of which apply.
+        scale: for `scale_of`; all of them apply.
         steps: at which steps the term is there.
         transposed: whether a sum is laid down transposed.
     """
@@ -108,7 +114,7 @@ class Equation:
     target: str
     number: str
     terms: tuple[Term, ...]
-    clip: int | None = None
+    clip: Fraction | None = None
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from torch_ref.harness.checks import (
 from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
+from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.search import Failure, Found, search, try_check
@@ -49,6 +50,7 @@ class CheckReport:
         scale: the one ratio that explains every gradient, or None.
         clipping: that gradients are cut off inside, or None.
         layout: what is known of the layout, a sentence, or "".
+        arrangement: the layout itself, where it is known.
         unverified: what the implementation cannot be asked.
         examples: how many cases were run. seconds: how long it took.
     """
@@ -66,6 +68,7 @@ class CheckReport:
     clipping: Clipping | None = None
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
+    arrangement: Layout | None = None
 
     @property
     def verdict(self) -> str:
@@ -157,6 +160,7 @@ def check_implementation(
         scale=find_scale(subject) if wrong and clipping is None else None,
         clipping=clipping,
         layout=layout,
+        arrangement=resolved.layout if isinstance(resolved.layout, Layout) else None,
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
 

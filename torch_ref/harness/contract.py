@@ -4,6 +4,12 @@ Three forms. `vjp(params, x, h0, c0) -> ((y, h_n, c_n), pullback)` with
 `pullback(dy, dh_n, dc_n) -> gradients`; `loss_and_grads(params, x, targets, h0, c0) ->
 (loss, gradients)` for code with its head inside; and a program that reads a case from files.
 What an implementation does not take or return it leaves out; `abilities` finds that out.
+
+Beside its gradients it may return what it found on the way, and is then told where that first is
+wrong: "dz_lk" (T, B, 4H), the gradient of layer k's gates before their activation, equation (15);
+"dh_lk" and "dc_lk" (T, B, H), all that h and c receive at each step, (9) and (11), c before what
+is handed on is multiplied by f. They have its own order of gates and the axes of its sequences;
+`Layout.gradients_from` says more.
 """
 
 import copy
@@ -18,6 +24,7 @@ from manual_lstm.arrays import FloatArray
 from manual_lstm.model import Head
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
+from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.variant import STANDARD, Variant
 
@@ -129,7 +136,7 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     Raises:
         NotImplementedError: it says that it cannot do this case.
         MalformedAnswer: what came back cannot be read.
-        Exception: whatever it raises; for a program those of `run_program`.
+        Exception: whatever it raises, noted to be its own; for a program those of `run_program`.
     """
     layout = implementation.layout
     if not isinstance(layout, Layout):
@@ -225,11 +232,12 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
     assert implementation.vjp is not None
     names = _state_names(layout)
     states = _taken(implementation.vjp, 2, names)
-    returned = implementation.vjp(
-        given.params,
-        given.x,
-        *(state for name, state in zip(names, given.states, strict=True) if name in states),
-    )
+    with theirs():
+        returned = implementation.vjp(
+            given.params,
+            given.x,
+            *(state for name, state in zip(names, given.states, strict=True) if name in states),
+        )
     if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
         raise MalformedAnswer(
             f"{implementation.name} returned {_kind(returned)} but must return "
@@ -240,9 +248,9 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
     taken = _taken(pullback, 0, upstream)
 
     def pull(further: tuple[Any, ...]) -> Any:
-        return pullback(
-            *(value for name, value in zip(upstream, further, strict=True) if name in taken)
-        )
+        chosen = [v for name, v in zip(upstream, further, strict=True) if name in taken]
+        with theirs():
+            return pullback(*chosen)
 
     return _Called(outputs, _in_ours({*names, *upstream} - {*states, *taken}), pull)
 
@@ -276,12 +284,10 @@ def _run_loss(implementation: Implementation, layout: Layout, case: Case, given:
     names = _state_names(layout)
     states = _taken(implementation.loss_and_grads, 3, names)
     before = given.copied()
-    returned = implementation.loss_and_grads(
-        given.params,
-        given.x,
-        layout.targets_to(case.targets.copy()),
-        *(state for name, state in zip(names, given.states, strict=True) if name in states),
-    )
+    targets = layout.targets_to(case.targets.copy())
+    chosen = [state for name, state in zip(names, given.states, strict=True) if name in states]
+    with theirs():
+        returned = implementation.loss_and_grads(given.params, given.x, targets, *chosen)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise MalformedAnswer(
             f"{implementation.name} returned {_kind(returned)} but must return (loss, gradients)."

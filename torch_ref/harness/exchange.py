@@ -152,7 +152,8 @@ def save_result(results: Results, case: Case, path: str | Path) -> None:
     """Write what an implementation made of a case, whole or not at all.
 
     Args:
-        results: "loss" or "y" and the gradients under "d" + name; OPTIONAL_RESULTS may be missing.
+        results: "loss" or "y" and the gradients under "d" + name; OPTIONAL_RESULTS may be missing,
+            and the gradients at every step may be there.
         path: as for `save_case`.
 
     Raises:
@@ -181,7 +182,8 @@ def load_result(path: str | Path, case: Case) -> Results:
             follow from it, so a result in the case's layout stays in it.
 
     Returns:
-        As `run_case`, less those of OPTIONAL_RESULTS that the program left out.
+        As `run_case`, less those of OPTIONAL_RESULTS that the program left out, and the gradients
+        at every step, "dz_l0", "dh_l0", "dc_l0" and so on, as far as it returned them.
 
     Raises:
         ValueError: as `read_case`.
@@ -201,7 +203,8 @@ def load_result(path: str | Path, case: Case) -> Results:
         _check_result_names(archive.headers, case)
         arrays = {name: archive.read(name) for name in archive.headers}
         _check_result(arrays, case)
-    return {name: arrays[name] for name in _result_shapes(case) if name in arrays}
+    names = (*_result_shapes(case), *_step_shapes(case))
+    return {name: arrays[name] for name in names if name in arrays}
 
 
 @contextmanager
@@ -343,6 +346,19 @@ def _check_case(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Non
             check_finite(name, array)
 
 
+def _step_shapes(case: Case) -> dict[str, tuple[int, ...]]:
+    """What a program may return beside a result: the gradients at every step of each layer."""
+    if case.h0.ndim != 3 or "weight_hh_l0" not in case.params:  # the axes of another layout
+        return {}
+    layers, batch, hidden = case.h0.shape
+    widths = {"dz": 4 * hidden, "dh": hidden, "dc": hidden}
+    return {
+        f"{kind}_l{k}": (len(case.x), batch, width)
+        for k in range(layers)
+        for kind, width in widths.items()
+    }
+
+
 def _result_shapes(case: Case) -> dict[str, tuple[int, ...]]:
     output = {"loss": ()} if case.dy is None else {"y": case.dy.shape}
     inputs = dict(case.params) | {"x": case.x, "h0": case.h0, "c0": case.c0}
@@ -356,12 +372,12 @@ def _check_result_names(names: Mapping[str, Any], case: Case) -> None:
         if name not in names and name not in OPTIONAL_RESULTS:
             raise ValueError(f"{name} is missing but must be {shape}.")
     for name in names:
-        if name not in shapes:
+        if name not in shapes and name not in _step_shapes(case):
             raise ValueError(f"{name} is not expected: the arrays are {', '.join(shapes)}.")
 
 
 def _check_result(arrays: Mapping[str, Array], case: Case) -> None:
-    shapes = _result_shapes(case)
+    shapes = _result_shapes(case) | _step_shapes(case)
     for name, array in arrays.items():
         if array.shape != shapes[name]:
             raise ValueError(f"{name} has shape {array.shape} but must be {shapes[name]}.")

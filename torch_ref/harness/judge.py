@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch_ref.harness.contract import (
 )
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case, Results
+from torch_ref.oracles.equations import is_step_gradient, solve
 from torch_ref.oracles.truth import truth
 
 Array = NDArray[Any]
@@ -95,17 +97,20 @@ class Inconclusive(Exception):
 def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.ndarray]]:
     """The true results of a case for this implementation, and how far each may be off.
 
-    What the implementation ignores is zero, and its loss is a mean or a sum as it says.
+    What the implementation ignores is zero, and its loss is a mean or a sum as it says. The
+    gradients at every step are there for one that returns any of them.
 
     Raises:
         Inconclusive: the error budget is.
     """
     real = given_case(subject, case)
     scale = real.dloss / case.dloss
-    budget = error_budget(real, dtype=precision_of(subject))
+    steps = any(map(is_step_gradient, subject.abilities.returned))
+    equations = partial(solve, steps=steps)
+    budget = error_budget(real, dtype=precision_of(subject), equations=equations)
     if not budget.conclusive:
         raise Inconclusive
-    expected, allowed = dict(truth(real)), dict(budget.allowed)
+    expected, allowed = dict(truth(real, steps=steps)), dict(budget.allowed)
     if "loss" in expected:
         expected["loss"], allowed["loss"] = expected["loss"] * scale, allowed["loss"] * scale
     layout = subject.implementation.layout
@@ -113,7 +118,8 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
         # What only this layout has: a second bias's gradient, what leaks through a bias neuron.
         expected, allowed = layout.complete(expected), layout.complete(allowed)
     if subject.clipping is not None:
-        names = [name for name in subject.abilities.returned if name not in OUTPUTS]
+        returned = subject.abilities.returned
+        names = [n for n in returned if n not in OUTPUTS and not is_step_gradient(n)]
         expected |= subject.clipping({name: expected[name] for name in names})
     return expected, allowed
 

@@ -16,6 +16,7 @@ from manual_lstm.arrays import Gradients, Params
 from torch_ref.harness import layout_params, layout_rules
 from torch_ref.harness.arrange import axes_from, axes_to, copy
 from torch_ref.harness.layout_fields import LayoutFields
+from torch_ref.harness.layout_steps import take_steps
 
 Array = NDArray[Any]
 
@@ -106,13 +107,16 @@ class Layout(LayoutFields):
         """Their gradients in our arrangement, as copies. What they leave out is left out.
 
         Args:
-            gradients: "d" + their name to array; dx, dh0, dc0 or the joined dstate0 too. None is
-                the same as leaving it out.
+            gradients: "d" + their name to array; dx, dh0, dc0 or the joined dstate0 too, and the
+                gradients at every step: "dz_lk" with the gates along its features as along the
+                rows of W, "stacked" (4, ...), or "dz_{gate}_lk" where each gate has a matrix;
+                "dh_lk", "dc_lk"; with the axes of a sequence. None is the same as leaving it out.
             like: weights of ours with the same sizes, to check shapes with; needed for a flat
                 vector.
 
         Returns:
-            "d" + our name to array. With two biases also "dbias_hh_lk" (4H,), which must equal
+            "d" + our name to array, "dz_lk" (T, B, 4H), "dh_lk", "dc_lk" (T, B, H) as far as they
+            are given. With two biases also "dbias_hh_lk" (4H,), which must equal
             dbias_lk. With a bias neuron that shows in U or x also what leaks through it, which
             must be exactly zero: "dbias_neuron_lk" (4H,), "dbias_neuron_x" (T, B, 1). `complete`
             gives a reference these entries.
@@ -129,6 +133,7 @@ class Layout(LayoutFields):
         for name, state in (("dh0", self.h0), ("dc0", self.c0)):
             if not self.joined_state and f"d{state}" in rest:
                 ours[name] = self.state_from(rest.pop(f"d{state}"), name=f"d{state}")
+        ours |= take_steps(self, rest, layout_params.names_of(self, rest, "d"))
         return layout_params.arrays_from(self, rest, like, "d") | ours
 
     def complete(self, reference: Mapping[str, Array]) -> dict[str, Array]:

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 # A variant's peephole weights (H,) keep their names and shapes in every layout.
 _PEEPHOLE = re.compile(r"weight_c[ifo]_l\d+")
 _HEAD = ("weight_out", "bias_out")
-_BIASES = ("bias_ih", "bias_hh")
+BIASES = ("bias_ih", "bias_hh")
 _OURS = {"w": "weight_ih_l{}", "u": "weight_hh_l{}", "b": "bias_l{}", "p": "bias_l{}"}
 
 
@@ -35,7 +35,7 @@ def params_to(layout: LayoutFields, params: Params) -> dict[str, Array]:
     theirs: dict[str, Array] = {}
     for layer in range(layers):
         parts = _parts_of(layout, params, layer)
-        for role, letters in _letters(layout).items():
+        for role, letters in letters_of(layout).items():
             arrays = _pack(layout, role, [parts[letter] for letter in letters])
             theirs |= zip(_names(layout, role, layer), arrays, strict=True)
     for role in _HEAD:
@@ -117,7 +117,17 @@ def params_from(
     return ours
 
 
-def _letters(layout: LayoutFields) -> dict[str, str]:
+def names_of(layout: LayoutFields, arrays: Mapping[str, Any], prefix: str) -> set[str]:
+    """The names of all layers' arrays, for the layers that `arrays` are of."""
+    return {
+        prefix + name
+        for layer in _layers_in(layout, arrays, prefix)
+        for role in roles(layout)
+        for name in _names(layout, role, layer)
+    }
+
+
+def letters_of(layout: LayoutFields) -> dict[str, str]:
     """Which parts stand side by side in each of a layer's arrays."""
     side = IN_MATRIX.index(layout.bias) if layout.bias in IN_MATRIX else None
 
@@ -171,7 +181,7 @@ def _under_our_names(
 
 
 def _pack(layout: LayoutFields, role: str, parts: Sequence[Array]) -> list[Array]:
-    if role not in _BIASES:
+    if role not in BIASES:
         arrays = pack_gates(np.concatenate(parts, axis=-1), layout.gates, layout.transposed)
     else:
         columns = [pack_gates(part, layout.gates, transposed=False) for part in parts]
@@ -189,13 +199,13 @@ def _shape_bias(layout: LayoutFields, column: Array) -> Array:
 def _unpack(
     layout: LayoutFields, role: str, names: Sequence[str], arrays: Sequence[Array]
 ) -> dict[str, Array]:
-    letters = _letters(layout)[role]
+    letters = letters_of(layout)[role]
     if len({array.shape for array in arrays}) != 1:
         shapes = ", ".join(f"{n} {a.shape}" for n, a in zip(names, arrays, strict=True))
         raise ValueError(f"the four gates must have one shape but have {shapes}.")
     if layout.leading_axis:
         arrays = [array[0] for array in arrays]
-    if role in _BIASES:
+    if role in BIASES:
         columns = [_bias_column(layout, array) for array in arrays]
         split = zip(*(np.split(column, len(letters), axis=-2) for column in columns), strict=True)
         return {
@@ -241,11 +251,11 @@ def _check_shape(
         return
     rows = "H" if layout.gates in ("separate", "stacked") else "4H"
     if layout.bias == "concatenated":
-        rows = "8H" if role in _BIASES else rows
+        rows = "8H" if role in BIASES else rows
     if role in _HEAD:
         rows = "V"
     axes = [rows, "N"] if not layout.transposed else ["N", rows]
-    if role in (*_BIASES, "bias_out"):
+    if role in (*BIASES, "bias_out"):
         axes = {"vector": [rows], "column": [rows, "1"], "row": ["1", rows]}[layout.bias_shape]
     if role not in _HEAD:
         axes = [*(["4"] if layout.gates == "stacked" else []), *axes]

@@ -21,6 +21,7 @@ from torch_ref.oracles.case import Case
 from torch_ref.oracles.variant import STANDARD, Variant
 
 Array = NDArray[Any]
+STEP_GRADIENTS = ("dz", "dh", "dc")
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,21 @@ class Forward:
     layers: list[list[Step]]
 
 
-def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Array]:
+def solve(
+    case: Case, a: Arithmetic, lead: tuple[int, ...] = (), *, steps: bool = False
+) -> dict[str, Array]:
     """Outputs and gradients of a case in the arithmetic `a`: all equations, in their order.
 
     Args:
         case: one case, or several of the same sizes as `stack_cases` makes them one.
         lead: axes to put before those of the case, along which the arithmetic may differ.
+        steps: whether the gradients at every step are wanted too.
 
     Returns:
         "loss" or "y", "h_n", "c_n", every gradient under "d" + name, and "z" (..., L, T, B, 4H),
-        the gates before their activation. `lead` stands in front of every axis.
+        the gates before their activation; with `steps` of each layer also "dz_lk"
+        (..., T, B, 4H), (15), "dh_lk" and "dc_lk" (..., T, B, H), all that h and c receive, (9)
+        and (11). `lead` stands in front of every axis.
     """
 
     def spread(array: Array) -> Array:
@@ -154,10 +160,16 @@ def solve(case: Case, a: Arithmetic, lead: tuple[int, ...] = ()) -> dict[str, Ar
         dy = list(spread(case.dy))
         results["y"] = np.stack(forward.y, axis=-3)
     else:
-        results["loss"], steps = loss_forward(params, forward.y, case.targets, a)
-        dy, head_gradients = loss_backward(params, steps, case.dloss, a)
+        results["loss"], loss_steps = loss_forward(params, forward.y, case.targets, a)
+        dy, head_gradients = loss_backward(params, loss_steps, case.dloss, a)
         results |= head_gradients
-    return results | lstm_backward(params, forward, dy, dh_n, dc_n, a, case.variant)
+    return results | lstm_backward(params, forward, dy, dh_n, dc_n, a, case.variant, steps=steps)
+
+
+def is_step_gradient(name: str) -> bool:
+    """Whether a gradient is that of a layer's z, h or c at every step: "dz_l0", "dh_l0"."""
+    kind, _, layer = name.partition("_l")
+    return kind in STEP_GRADIENTS and layer.isdigit()
 
 
 def lstm_forward(
@@ -216,8 +228,10 @@ def lstm_backward(
     dc_n: Array,
     a: Arithmetic,
     variant: Variant = STANDARD,
+    *,
+    steps: bool = False,
 ) -> dict[str, Array]:
-    """Equations (9) to (18). dy: T of (..., B, H); dh_n, dc_n (L, ..., B, H)."""
+    """(9) to (18). dy: T of (..., B, H); dh_n, dc_n (L, ..., B, H); steps as in `solve`."""
 
     def peephole_backward(gate: str, k: int, dz: Array) -> Array:
         return a.rnd(dz * _row(w[f"weight_c{gate}_l{k}"]))  # (35), (36)
@@ -227,17 +241,19 @@ def lstm_backward(
     dc0: list[Array] = []
     from_above = dy
     for k in reversed(range(len(forward.layers))):
-        steps = forward.layers[k]
+        forward_steps = forward.layers[k]
         dh, dc = dh_n[k], dc_n[k]
-        all_dz, to_below = [], []
-        for t in reversed(range(len(steps))):
-            s = steps[t]
+        all_dz, all_dh, all_dc, to_below = [], [], [], []
+        for t in reversed(range(len(forward_steps))):
+            s = forward_steps[t]
             dh = a.rnd(dh + from_above[t])  # (9)
             do = a.rnd(dh * s.c_out)  # (10)
             dz_o = activate_backward("sigmoid", s.o, do, a)  # (15)
             dc = a.rnd(dc + activate_backward(variant.output, s.c_out, a.rnd(dh * s.o), a))  # (11)
             if variant.peepholes:
                 dc = a.rnd(dc + peephole_backward("o", k, dz_o))
+            all_dh.append(dh)
+            all_dc.append(dc)
             dc = activate_backward(variant.state, s.c, dc, a)  # (32)
             di = a.rnd(dc * s.g)  # (12)
             dg = a.rnd(dc * s.i)  # (13)
@@ -255,7 +271,7 @@ def lstm_backward(
             dh = a.matmul(dz, w[f"weight_hh_l{k}"])  # (16b)
             to_below.append(a.matmul(dz, w[f"weight_ih_l{k}"]))  # (17)
             all_dz.append(dz)
-        backward_steps = steps[::-1]
+        backward_steps = forward_steps[::-1]
         ones = [np.ones_like(s.h_before[..., :1]) for s in backward_steps]
         gradients |= {
             f"dweight_ih_l{k}": a.sum_over_steps(all_dz, [s.x for s in backward_steps]),  # (18a)
@@ -266,6 +282,9 @@ def lstm_backward(
         }
         if variant.peepholes:
             gradients |= peephole_gradients(k, all_dz, backward_steps, a)
+        if steps:
+            for name, each in zip(STEP_GRADIENTS, (all_dz, all_dh, all_dc), strict=True):
+                gradients[f"{name}_l{k}"] = np.stack(each[::-1], axis=-3)
         dh0.insert(0, dh)
         dc0.insert(0, dc)
         from_above = to_below[::-1]

@@ -26,13 +26,14 @@ _CONTEXT = decimal.Context(
 )
 
 
-def truth(case: Case, arithmetic: Wide | None = None) -> Results:
+def truth(case: Case, arithmetic: Wide | None = None, *, steps: bool = False) -> Results:
     """Outputs and gradients of a case, exact but for the last digits of a wider arithmetic.
 
     Args:
         case: float32 or float64; its numbers are taken as they are.
         arithmetic: "longdouble" or "decimal"; None is the first of them that is wider than
             float64 here. "decimal" is some hundred times slower.
+        steps: whether the gradients at every step are wanted too; see `equations.solve`.
 
     Returns:
         "loss" or "y", "h_n", "c_n" and every gradient under "d" + name, as longdouble. Where
@@ -48,12 +49,11 @@ def truth(case: Case, arithmetic: Wide | None = None) -> Results:
             raise ValueError(
                 "longdouble is no wider than float64 on this machine: use 'decimal' or None."
             )
-        results = solve(case, unrounded(np.longdouble))
+        results = solve(case, unrounded(np.longdouble), steps=steps)
     else:
         with decimal.localcontext(_CONTEXT):
-            results = {
-                name: _nearest(value) for name, value in solve(case, decimal_arithmetic()).items()
-            }
+            found = solve(case, decimal_arithmetic(), steps=steps)
+            results = {name: _nearest(value) for name, value in found.items()}
     del results["z"]
     return results
 

@@ -62,6 +62,12 @@ def check_json(
     worst = None
     if first is not None and first.comparison is not None:
         worst = max(first.comparison.tensors, key=lambda tensor: tensor.used)
+    first_wrong = worst and locate(worst.name, worst.shape, worst.worst_index)
+    walked = diagnosis.first_wrong if diagnosis else None
+    if walked is not None and walked.tensor:
+        layer = int(walked.tensor.partition("_l")[2])
+        first_wrong = {"tensor": walked.tensor, "layer": layer, "time": walked.index[0]}
+        first_wrong |= {"gate": walked.gate or None, "index": list(walked.index)}
     checks = [{"name": name, "verdict": "agree", "sentence": ""} for name in report.passed]
     checks += [
         {"name": failure.check, "verdict": "disagree", "sentence": failure.sentence}
@@ -78,7 +84,7 @@ def check_json(
     return {
         **comparison_json(Comparison(report.tensors), reproduce),
         "verdict": report.verdict,
-        "first_wrong": worst and locate(worst.name, worst.shape, worst.worst_index),
+        "first_wrong": first_wrong,
         "layout": {"sentence": report.layout} if report.layout else {},
         "scale": report.scale and report.scale.ratio,
         "clipping": report.clipping and asdict(report.clipping),

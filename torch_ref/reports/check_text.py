@@ -28,7 +28,9 @@ def print_check(
         highlight=False,
     )
     if report.tensors:
-        console.print(comparison_table(Comparison(report.tensors)), highlight=False)
+        console.print(
+            comparison_table(Comparison(report.tensors), report.arrangement), highlight=False
+        )
         console.print()
     for line in _lines(report, diagnosis):
         console.print(line, highlight=False)

@@ -16,10 +16,12 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
     finding = diagnosis.finding
     if finding is None:
         yield Text(
-            "No single or double mistake in the catalogue explains this. " + diagnosis.located
+            "No single, double or triple mistake in the catalogue explains this. "
+            + diagnosis.located
         )
         return
-    count = {1: "One mistake explains", 2: "Two mistakes together explain"}
+    many = "mistakes together explain"
+    count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
     yield Text(f"{count[len(finding.mistakes)]} every difference to rounding:\n")
     for mistake in finding.mistakes:
         yield Text.assemble("  ", (mistake.sentence, "bold"), f"  equation {mistake.equation}")
@@ -27,6 +29,8 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
     for other in finding.alternatives:
         sentences = " ".join(mistake.sentence for mistake in other)
         yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
+    if diagnosis.first_wrong is not None:
+        yield Text(f"  {diagnosis.first_wrong.sentence}")
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:

@@ -3,23 +3,43 @@
 from typing import Any
 
 from manual_lstm.params import GATES
+from torch_ref.harness.layout_fields import LayoutFields
+from torch_ref.harness.layout_words import differs, element_of
+from torch_ref.oracles.equations import is_step_gradient
 from torch_ref.oracles.variant import PEEPHOLES
 
 
-def element_name(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> str:
+def element_name(
+    name: str,
+    shape: tuple[int, ...],
+    index: tuple[int, ...] | None,
+    layout: LayoutFields | None = None,
+) -> str:
     """Where an element is.
 
     Args:
         name: of the tensor: "dweight_ih_l0", "dx", "h_n", ...
         shape: its shape. index: the element; None where there is none.
+        layout: an implementation's own, in whose arrays a weight's element is named.
 
     Returns:
-        "f[2] x[1]" for row 2 of the forget gate and input 1, "t=0 b=1 x[3]", "l=0 b=1 c[4]".
+        "f[2] x[1]" for row 2 of the forget gate and input 1, "t=0 b=1 x[3]", "l=0 b=1 c[4]";
+        with another layout than ours "dWf[2, 1]".
     """
     if index is None or not index:
         return ""
     kind = name.removeprefix("d").split("_l")[0]
+    if is_step_gradient(name):
+        at = f"t={index[0]} b={index[1]} "
+        if kind != "z":
+            return f"{at}{kind}[{index[2]}]"
+        hidden = shape[2] // len(GATES)
+        return f"{at}{GATES[index[2] // hidden]}[{index[2] % hidden}]"
     if kind in ("weight_ih", "weight_hh", "bias", "bias_hh"):
+        if layout is not None and differs(layout):
+            own = element_of(layout, kind, int(name.partition("_l")[2]), shape, index)
+            if own:
+                return f"d{own}"
         hidden = shape[0] // len(GATES)
         row = f"{GATES[index[0] // hidden]}[{index[0] % hidden}]"
         if kind.startswith("bias"):
@@ -49,6 +69,11 @@ def locate(name: str, shape: tuple[int, ...], index: tuple[int, ...] | None) -> 
     if kind in ("weight_ih", "weight_hh", "bias", "bias_hh"):
         where["layer"] = int(layer)
         where["gate"] = GATES[index[0] // (shape[0] // len(GATES))] if index else None
+    elif is_step_gradient(name):
+        where["layer"] = int(layer)
+        where["time"] = index[0] if index else None
+        if index and kind == "z":
+            where["gate"] = GATES[index[2] // (shape[2] // len(GATES))]
     elif index and kind in ("x", "y"):
         where["time"] = index[0]
     elif index and kind in ("h0", "c0", "h_n", "c_n"):

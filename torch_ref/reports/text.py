@@ -4,11 +4,15 @@ from rich.table import Table
 from rich.text import Text
 
 from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.harness.layout_fields import LayoutFields
 from torch_ref.reports.names import element_name
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """One line for each tensor: how far off, what was allowed, where, and the verdict."""
+def comparison_table(comparison: Comparison, layout: LayoutFields | None = None) -> Table:
+    """One line for each tensor: how far off, what was allowed, where, and the verdict.
+
+    `layout` is that of an implementation, in whose arrays the worst elements are named.
+    """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     # Where a line is too long the shape and the element go on below; the verdict stays.
     table.add_column("tensor", no_wrap=True)
@@ -18,7 +22,7 @@ def comparison_table(comparison: Comparison) -> Table:
     table.add_column("worst element", overflow="fold")
     table.add_column("", no_wrap=True)
     for tensor in comparison.tensors:
-        table.add_row(*_row(tensor))
+        table.add_row(*_row(tensor, layout))
     return table
 
 
@@ -45,10 +49,10 @@ def summary(comparison: Comparison, left: str, right: str) -> Text:
     )
 
 
-def _row(tensor: TensorError) -> list[Text | str]:
+def _row(tensor: TensorError, layout: LayoutFields | None) -> list[Text | str]:
     verdict = Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
     shape = "(" + ",".join(map(str, tensor.shape)) + ")"
-    where = element_name(tensor.name, tensor.shape, tensor.worst_index)
+    where = element_name(tensor.name, tensor.shape, tensor.worst_index, layout)
     if tensor.reason:
         return [tensor.name, shape, "", "", "", "", "", f"{where} {tensor.reason}".strip(), verdict]
     return [

@@ -1,0 +1,69 @@
+"""Mistakes with a number in them that the catalogue cannot list."""
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from test_diagnosis import subject_for
+
+from torch_ref import diagnose
+from torch_ref.diagnosis.catalogue import catalogue
+from torch_ref.diagnosis.unknown import families, simplest
+
+# family, number, head, dtype, and what the sentence says of it
+PLANTED = [
+    ("dh_carry * ", "0.3", None, None, "hands to t-1 is multiplied by 0.3."),
+    ("weight_ih[f] * ", "-1.5", None, "float32", "weight_ih is multiplied by -1.5."),
+    ("dc[1] * ", "0.9", None, None, "hands back in the cell's gradient is multiplied by 0.9."),
+    ("dc.clipped at ", "0.25", None, "float32", "clipped to [-0.25, 0.25] within the loop."),
+    ("weight_hh.clipped at ", "2.5", None, None, "is clipped to [-2.5, 2.5]."),
+    ("dz.clipped at ", "100", None, None, "are clipped to [-100, 100] within the loop."),
+    ("weight_hh.updated in the loop at ", "0.05", None, None, "a learning rate of 0.05 within"),
+    ("dlogits * ", "0.7", "linear", "float32", "by 0.7, as by a temperature of 1.42857143."),
+    ("weight_out * ", "0.2", "linear", None, "gradient of weight_out is multiplied by 0.2."),
+    ("dlogits.p * ", "1.1", "bounded", None, "the softmax multiplies p by 1.1."),
+]
+
+
+@pytest.mark.parametrize(("family", "number", "head", "dtype", "words"), PLANTED)
+def test_number_that_is_in_no_catalogue_is_found(
+    family: str, number: str, head: Any, dtype: Any, words: str
+) -> None:
+    """A factor, a limit or a rate that is only located, or taken for two mistakes."""
+    known = catalogue(head=head)
+    (planted,) = [each for each in families(known) if each.identifier == family]
+    finding = diagnose(subject_for(planted.table(Fraction(number)), head, dtype)).finding
+    assert finding is not None
+    (mistake,) = finding.mistakes
+    assert mistake.identifier == f"{family}{number}"
+    assert mistake.sentence.endswith(words) or words in mistake.sentence
+    assert mistake.wrong != mistake.right
+
+
+def test_every_doubled_or_clipped_line_has_its_family() -> None:
+    """A sentence of the catalogue that is worded so that no number can be put into it."""
+    for head in (None, "linear", "bounded"):
+        known = catalogue(head=head)
+        found = {each.identifier for each in families(known)}
+        for mistake in known.mistakes:
+            if mistake.identifier.endswith((" * 2", ".clipped at 1", "loop at 1.0")):
+                assert (
+                    mistake.identifier.removesuffix("2").removesuffix("1").removesuffix("1.0")
+                    in found
+                ), mistake
+        for family in families(known):
+            told = family.sentence.format("NUMBER")
+            assert "NUMBER" in told
+            assert "doubled" not in told
+            assert told.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "number"),
+    [(0.30000001, 1e-6, "0.3"), (99.99, 0.1, "1e2"), (1 / 3, 1e-3, "0.333"), (0.7, 0.0, "0.7")],
+)
+def test_number_with_the_fewest_decimals(value: float, error: float, number: str) -> None:
+    """A number that is further off than it may be, or has digits that nothing supports."""
+    found = simplest(value, error)
+    assert abs(found - Fraction(value)) <= Fraction(error)
+    assert float(found) == float(number)

@@ -1,0 +1,322 @@
+"""Which two or three mistakes together reproduce an implementation's wrong gradients.
+
+Each mistake alone says of every block of every gradient whether it moves the block, and whether it
+explains it. What one alone of a set moves, that one must explain by itself; what none of them
+moves must be right. Few sets pass on all cases, and those are computed.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from torch_ref.diagnosis.catalogue import Catalogue, Mistake
+from torch_ref.diagnosis.evidence import (
+    LOUD,
+    Evidence,
+    draw_case,
+    fitted,
+    gather,
+    no_recurrent_weights,
+    only_step,
+    predicted,
+    zero,
+)
+from torch_ref.diagnosis.matching import (
+    distance,
+    foretold_by,
+    half_the_digits,
+    joint,
+    relative,
+    share_used,
+)
+from torch_ref.diagnosis.sum_mistakes import ORDERS
+from torch_ref.harness.judge import Subject
+from torch_ref.oracles.case import Case
+from torch_ref.oracles.equations import Array
+
+Bits = NDArray[np.uint64]
+Word = np.uint64
+_NONE = Word(0)
+ODD_CASES = 2
+_PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
+Change = Callable[[Case], Case]
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What each mistake does to each block of each case: a word a case, a bit a block.
+
+    Attributes:
+        right: (cases,), the blocks in which there is nothing to explain.
+        moved: (mistakes, cases), those that a mistake changes.
+        explained: (mistakes, cases), those of them that it explains by itself.
+        told: (mistakes, cases), the same, but for a mistake that takes one gate's block for
+            another's: it is given all that it moves, as what it takes may be moved by another.
+        fits: (mistakes,), whether the shapes of every case admit it.
+    """
+
+    right: Bits
+    moved: Bits
+    explained: Bits
+    told: Bits
+    fits: NDArray[np.bool_]
+
+
+def marks_of(
+    subject: Subject, known: Catalogue, evidence: Sequence[Evidence], until: float
+) -> Marks:
+    """Every mistake of the catalogue, held against every case for which there is time."""
+    bound = half_the_digits(subject)
+    rows: list[tuple[Bits, Bits, Bits]] = []
+    fits = np.ones(len(known.mistakes), bool)
+    for each in evidence:
+        actual, allowed = blocks_of(each.actual, each), blocks_of(each.allowed, each)
+        truth = blocks_of(predicted(subject, known.table, each), each)
+        fine = _explained(truth, actual, allowed, bound)
+        moved = np.zeros((len(known.mistakes), len(actual)), bool)
+        alone = np.zeros_like(moved)
+        for n, found in enumerate(foretold_by(known, each)):
+            try:
+                blocks = None if found is None else blocks_of(fitted(subject, found, each), each)
+            except ValueError:
+                blocks = None
+            if blocks is None:
+                fits[n] = False
+                continue
+            moved[n] = [not np.array_equal(b, t) for b, t in zip(blocks, truth, strict=True)]
+            alone[n] = _explained(blocks, actual, allowed, bound)
+        rows.append((_word(np.array(fine)), _word(moved, filled=False), _word(alone)))
+        if time.perf_counter() > until:
+            break
+    right, changed, same = (np.stack(each, axis=-1) for each in zip(*rows, strict=True))
+    explained = same & changed
+    mixes = np.array([_mixes(mistake) for mistake in known.mistakes])
+    told = np.where(mixes[:, None], changed, explained)
+    return Marks(right, changed, explained, told, fits)
+
+
+def _explained(
+    found: Sequence[Array], actual: Sequence[Array], allowed: Sequence[Array], bound: float
+) -> list[bool]:
+    triples = zip(found, actual, allowed, strict=True)
+    return [relative(f, a, within) <= bound for f, a, within in triples]
+
+
+def _mixes(mistake: Mistake) -> bool:
+    words = mistake.identifier
+    return any(order in words for order in ORDERS) or ".from " in words
+
+
+def _word(bits: NDArray[np.bool_], filled: bool = True) -> Bits:
+    """(..., blocks), at most 64 of them, as (...) words; the other bits are `filled`."""
+    lacking = 64 - bits.shape[-1]
+    rest = np.full((*bits.shape[:-1], lacking), filled)
+    return np.packbits(np.concatenate([bits, rest], axis=-1), axis=-1).view(np.uint64)[..., 0]
+
+
+def blocks_of(values: Mapping[str, Array], evidence: Evidence) -> list[Array]:
+    """The gradients of weights by gate, those of x by step, those of the states by layer."""
+    blocks: list[Array] = []
+    for name in evidence.actual:
+        value = values[name]
+        by_gate = name.startswith(("dweight_ih", "dweight_hh", "dbias_l", "dbias_hh"))
+        blocks += np.split(value, 4) if by_gate else list(np.atleast_1d(value))
+    return blocks[:63] + ([np.concatenate([b.ravel() for b in blocks[63:]])] if blocks[63:] else [])
+
+
+def probes(subject: Subject, seed: int) -> list[Evidence]:
+    """Small cases on which few mistakes show at a time, so that each is seen by itself."""
+    upstream: tuple[tuple[dict[str, int], float, Sequence[Change]], ...] = (
+        ({}, 1.0, ()),
+        ({}, 1.0, (zero("dy", "dh_n"),)),
+        ({}, 1.0, (zero("dc_n"),)),
+        ({"T": 3}, 1.0, (zero("dy", "dh_n"), no_recurrent_weights)),
+        ({"T": 3}, 1.0, (only_step(0),)),
+        ({"T": 3, "B": 2}, 1.0, (only_step(2), no_recurrent_weights)),
+        ({"B": 2}, 1.0, (zero("dy", "dh_n"),)),
+        ({"T": 3}, 1.0, (only_step(2),)),
+        ({}, LOUD**2, ()),
+    )
+    loss: tuple[tuple[dict[str, int], float, Sequence[Change]], ...] = (
+        ({}, 1.0, ()),
+        ({}, 1.0, (zero("h0", "c0"),)),
+        ({"B": 2}, 1.0, ()),
+        ({"T": 2}, 1.0, (no_recurrent_weights,)),
+        ({"T": 3, "B": 2}, 1.0, (no_recurrent_weights,)),
+        ({"T": 2}, 1.0, ()),
+        ({}, LOUD, ()),
+    )
+    found = []
+    chosen = upstream if subject.implementation.form == "vjp" else loss
+    for k, (sizes, loudness, changes) in enumerate(chosen):
+        case = draw_case(subject, _PLAIN | sizes, seed + k, loudness)
+        for change in changes:
+            case = change(case)
+        each = gather(subject, case)
+        if each is not None and each.actual:
+            found.append(each)
+    return found
+
+
+def pairs(marks: Marks) -> list[tuple[int, ...]]:
+    """Pairs that may explain every block; first those that explain the most one by one.
+
+    In up to `ODD_CASES` cases one may show beside the other what it does not show alone.
+    """
+    allowed = np.flatnonzero(marks.fits)
+    found: list[tuple[int, ...]] = []
+    score: list[NDArray[np.intp]] = []
+    for n, i in enumerate(allowed):
+        rest = allowed[n + 1 :]
+        both, either = marks.moved[i] & marks.moved[rest], marks.moved[i] | marks.moved[rest]
+        fine = both | marks.told[i] | marks.told[rest] | (marks.right & ~either)
+        odd = np.sum(fine != ~_NONE, axis=1)
+        good = np.flatnonzero(odd <= ODD_CASES)
+        alone = (marks.explained[i] | marks.explained[rest[good]]) & ~both[good]
+        found += [(int(i), int(j)) for j in rest[good]]
+        score.append(_count(alone & ~marks.right) - 64 * odd[good])
+    return _best_first(found, score)
+
+
+def triples(marks: Marks) -> list[tuple[int, ...]]:
+    """The same for three, of which two explain a wrong block by themselves."""
+    useful = np.any(marks.told & ~marks.right, axis=1) & marks.fits
+    found: list[tuple[int, ...]] = []
+    score: list[NDArray[np.intp]] = []
+    first = np.flatnonzero(useful)
+    for n, i in enumerate(first):
+        for j in first[n + 1 :]:
+            both, either = marks.moved[i] & marks.moved[j], marks.moved[i] | marks.moved[j]
+            told, explained = marks.told[i] | marks.told[j], marks.explained[i] | marks.explained[j]
+            # The third has to move what these two leave wrong.
+            left = ~(both | told | (marks.right & ~either))
+            rest = np.flatnonzero(marks.fits & np.all((left & ~marks.moved) == _NONE, axis=1))
+            rest = rest[~useful[rest] | (rest > j)]
+            moved = marks.moved[rest]
+            several = both | (moved & either)
+            alone = (told & ~moved) | (marks.told[rest] & ~either)
+            good = _all(several | alone | (marks.right & ~(either | moved)))
+            truly = (explained & ~moved) | (marks.explained[rest] & ~either)
+            found += [(int(i), int(j), int(k)) for k in rest[good]]
+            score.append(_count((truly & ~several & ~marks.right)[good]))
+    return _best_first(found, score)
+
+
+def _best_first(
+    found: list[tuple[int, ...]], score: list[NDArray[np.intp]]
+) -> list[tuple[int, ...]]:
+    order = np.argsort(-np.concatenate([np.zeros(0, np.intp), *score]), kind="stable")
+    return [found[n] for n in order]
+
+
+def _all(bits: Bits) -> NDArray[np.intp]:
+    """The rows in which every bit is set."""
+    return np.flatnonzero(np.all(bits == ~_NONE, axis=-1))
+
+
+def _count(bits: Bits) -> NDArray[np.intp]:
+    """How many bits are set in each row."""
+    counted = np.unpackbits(np.ascontiguousarray(bits).view(np.uint8), axis=-1)
+    return np.asarray(counted.sum(axis=-1, dtype=np.intp))
+
+
+@dataclass
+class _Together:
+    """What sets of mistakes explain, each computed once."""
+
+    subject: Subject
+    known: Catalogue
+    evidence: Sequence[Evidence]
+    marks: Marks
+    seen: dict[tuple[int, int, int], "_Pair"] = field(default_factory=dict)
+
+    def pair(self, i: int, j: int, case: int) -> "_Pair":
+        """What two mistakes make of a case together."""
+        i, j = sorted((i, j))
+        if (i, j, case) not in self.seen:
+            each = self.evidence[case]
+            bound = half_the_digits(self.subject)
+            table = joint([self.known.mistakes[n] for n in (i, j)], self.known)
+            with np.errstate(all="ignore"):
+                found = blocks_of(predicted(self.subject, table, each), each)
+            actual, allowed = blocks_of(each.actual, each), blocks_of(each.allowed, each)
+            bits = _explained(found, actual, allowed, bound)
+            moved = [self._differs(found, n, each) for n in (j, i)]
+            self.seen[i, j, case] = _Pair(Word(_word(np.array(bits))), moved[0], moved[1])
+        return self.seen[i, j, case]
+
+    def _differs(self, found: Sequence[Array], alone: int, each: Evidence) -> Word:
+        """The blocks in which `found` is not what one mistake gives alone."""
+        if not _mixes(self.known.mistakes[alone]):
+            return _NONE
+        foretold = foretold_by(self.known, each)[alone]
+        assert foretold is not None
+        own = blocks_of(fitted(self.subject, foretold, each), each)
+        bits = [not np.array_equal(b, o) for b, o in zip(found, own, strict=True)]
+        return Word(_word(np.array(bits), filled=False))
+
+    def moved(self, k: int, others: Sequence[int], case: int) -> Word:
+        """The blocks that a mistake changes, by itself or beside one that mixes the gates."""
+        moved = Word(self.marks.moved[k, case])
+        for other in others:
+            if _mixes(self.known.mistakes[other]):
+                pair = self.pair(k, other, case)
+                moved |= pair.moved_by_first if k < other else pair.moved_by_second
+        return moved
+
+    def may_be(self, chosen: tuple[int, ...]) -> bool:
+        """Whether of three each two explain what the third leaves as it is."""
+        if len(chosen) == 2:
+            return True
+        for case in range(self.marks.right.shape[0]):
+            for k in chosen:
+                i, j = (n for n in chosen if n != k)
+                if ~self.pair(i, j, case).explained & ~self.moved(k, (i, j), case):
+                    return False
+        return True
+
+
+class _Pair(NamedTuple):
+    """The blocks of a case that two mistakes explain together; and those that either changes of
+    what the other gives alone, if that mixes the gates."""
+
+    explained: Word
+    moved_by_first: Word
+    moved_by_second: Word
+
+
+def match_several(
+    subject: Subject,
+    known: Catalogue,
+    evidence: Sequence[Evidence],
+    further: Sequence[Evidence],
+    until: float,
+) -> tuple[tuple[Mistake, ...], float] | None:
+    """Two mistakes, or failing that three, that explain all the evidence together.
+
+    Args:
+        evidence: small cases, the cheapest to compute first, on which all mistakes are tried.
+        further: what else has to be explained.
+        until: when to give up, by time.perf_counter.
+    """
+    marks = marks_of(subject, known, evidence, until)
+    together = _Together(subject, known, evidence, marks)
+    bound = half_the_digits(subject)
+    for candidates in (pairs, triples):
+        for chosen in candidates(marks):
+            if time.perf_counter() > until:
+                return None
+            if not together.may_be(chosen):
+                continue
+            mistakes = tuple(known.mistakes[n] for n in chosen)
+            table = joint(mistakes, known)
+            if any(distance(subject, table, each) > bound for each in (*evidence, *further)):
+                continue
+            used = share_used(subject, table, [*evidence, *further])
+            if used is not None:
+                return mistakes, used
+    return None
