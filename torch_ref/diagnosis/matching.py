@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
+from manual_lstm.params import GATES
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.edits import together
 from torch_ref.diagnosis.evidence import Evidence, explains, fitted, predicted
@@ -126,23 +128,20 @@ def _relative(found: Array, actual: Array) -> float:
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    """A mistake as pairs need it.
+class _Screen:
+    """What each of N mistakes does by itself to each of K blocks of one case's gradients.
 
     Attributes:
-        explained, moved: bit by bit for the blocks of the tensors, whether the mistake explains
-            the block, and whether it differs from the right one.
+        admitted: (N,), whether the case's shapes admit the mistake at all.
+        explained: (N, K), whether it explains the block.
+        moved: (N, K), whether the block differs from the right one.
+        right: (K,), where there is nothing to explain.
     """
 
-    mistake: Mistake
-    table: Table
-    explained: int
-    moved: int
-
-    @property
-    def mixes(self) -> bool:
-        """Whether it puts one gate's block where another's belongs, which others then move."""
-        return any(order in self.mistake.identifier for order in ORDERS)
+    admitted: Array
+    explained: Array
+    moved: Array
+    right: Array
 
 
 def match_pair(
@@ -163,98 +162,88 @@ def match_pair(
         evidence: further cases, all of which have to be explained; the first is screened on.
         until: when to give up, by time.perf_counter.
     """
+    bound = half_the_digits(subject)
     screens = [plain, *evidence]
-    candidates = _candidates(subject, known, evidence[0])
-    at_plain = {c.mistake.identifier: c for c in _candidates(subject, known, plain)}
-    whole = _whole(evidence[0])
-    right = _right(subject, known, evidence[0])
-    for first, second in _pairs(candidates, at_plain, whole, _whole(plain), right):
+    wrong, at_plain = (_screen(subject, known, each) for each in (evidence[0], plain))
+    for first, second in _pairs(known, wrong, at_plain):
         if time.perf_counter() > until:
             return None
-        table = second.mistake.edit(first.table)
-        bound = half_the_digits(subject)
+        table = joint((first, second), known)
         if any(distance(subject, table, each) > bound for each in screens):
             continue
-        used = share_used(subject, table, [plain, *evidence])
+        used = share_used(subject, table, screens)
         if used is not None:
-            return (first.mistake, second.mistake), used
+            return (first, second), used
     return None
 
 
-def _pairs(
-    candidates: Sequence[_Candidate],
-    at_plain: Mapping[str, _Candidate],
-    whole: int,
-    whole_plain: int,
-    right: int,
-) -> Iterator[tuple[_Candidate, _Candidate]]:
-    def complementary(a: _Candidate, b: _Candidate, everything: int) -> bool:
-        return not (everything & ~(a.explained | b.moved) or everything & ~(b.explained | a.moved))
-
-    allowed = [c for c in candidates if c.mistake.identifier in at_plain]
-    scored: list[tuple[int, int, _Candidate, _Candidate]] = []
-    for k, a in enumerate(allowed):
-        plain_a = at_plain[a.mistake.identifier]
-        for b in allowed[k + 1 :]:
-            plain_b = at_plain[b.mistake.identifier]
-            if a.mixes or b.mixes:
-                if right & (a.moved ^ b.moved):
-                    continue
-            elif not (complementary(a, b, whole) and complementary(plain_a, plain_b, whole_plain)):
-                continue
-            alone = a.explained.bit_count() + b.explained.bit_count()
-            alone += plain_a.explained.bit_count() + plain_b.explained.bit_count()
-            scored.append((-alone, len(scored), a, b))
-    scored.sort(key=lambda each: each[:2])
-    for _, _, a, b in scored:
-        yield a, b
+def _pairs(known: Catalogue, wrong: _Screen, plain: _Screen) -> Iterator[tuple[Mistake, Mistake]]:
+    """The pairs that may explain both cases, those first whose two explain most by themselves."""
+    names = [mistake.identifier for mistake in known.mistakes]
+    # One that puts a gate's block where another's belongs: others then move what it has moved.
+    mixes = np.array([any(order in name for order in ORDERS) for name in names])
+    moved = wrong.moved[:, wrong.right]
+    possible = np.where(
+        mixes[:, None] | mixes,
+        ~_meets(moved, ~moved),
+        ~(_meets(~wrong.explained, ~wrong.moved) | _meets(~plain.explained, ~plain.moved)),
+    )
+    admitted = wrong.admitted & plain.admitted
+    first, second = np.nonzero(np.triu(possible & admitted & admitted[:, None], 1))
+    alone = wrong.explained.sum(axis=1) + plain.explained.sum(axis=1)
+    for k in np.argsort(-(alone[first] + alone[second]), kind="stable"):
+        yield known.mistakes[first[k]], known.mistakes[second[k]]
 
 
-def _candidates(subject: Subject, known: Catalogue, evidence: Evidence) -> list[_Candidate]:
-    right = _blocks(predicted(subject, known.table, evidence), evidence)
-    actual = _blocks(evidence.actual, evidence)
-    bound = half_the_digits(subject)
-    found = []
+def _meets(these: Array, those: Array) -> Array:
+    """(N, N): whether a block is one of `these` (N, K) of a mistake and of `those` of another."""
+    count = these.astype(np.float32) @ those.T.astype(np.float32)
+    return np.asarray((count + count.T) > 0)
+
+
+def _screen(subject: Subject, known: Catalogue, evidence: Evidence) -> _Screen:
+    actual = _flat(evidence.actual, evidence)
+    right = _flat(predicted(subject, known.table, evidence), evidence)
+    found = np.full((len(known.mistakes), len(actual)), np.nan)
+    admitted = np.zeros(len(found), bool)
     foretold = predictions(known, _Foretold(evidence.key, evidence.quantities))
-    for mistake, each in zip(known.mistakes, foretold, strict=True):
-        table = mistake.edit(known.table)
-        if each is None:
-            continue
-        try:
-            values = fitted(subject, each, evidence)
-        except ValueError:
-            continue
-        blocks = _blocks(values, evidence)
-        explained = _bits(_relative(b, a) <= bound for b, a in zip(blocks, actual, strict=True))
-        moved = _bits(not np.array_equal(b, r) for b, r in zip(blocks, right, strict=True))
-        found.append(_Candidate(mistake, table, explained, moved))
-    return found
-
-
-def _right(subject: Subject, known: Catalogue, evidence: Evidence) -> int:
-    """The blocks in which there is nothing to explain."""
-    found = _blocks(predicted(subject, known.table, evidence), evidence)
-    actual = _blocks(evidence.actual, evidence)
+    for n, each in enumerate(foretold):
+        if each is not None:
+            with suppress(ValueError):
+                found[n] = _flat(fitted(subject, each, evidence), evidence)
+                admitted[n] = True
+    starts = _starts(evidence)
     bound = half_the_digits(subject)
-    return _bits(_relative(b, a) <= bound for b, a in zip(found, actual, strict=True))
+    return _Screen(
+        admitted,
+        _explained(found, actual, starts, bound),
+        np.logical_or.reduceat(found != right, starts, axis=1),
+        _explained(right[None], actual, starts, bound)[0],
+    )
 
 
-def _whole(evidence: Evidence) -> int:
-    return (1 << len(_blocks(evidence.actual, evidence))) - 1
+def _explained(found: Array, actual: Array, starts: Sequence[int], bound: float) -> Array:
+    """(N, K) of found (N, elements): whether a block is off by no more than `bound` of its size."""
+    with np.errstate(all="ignore"):
+        size = np.maximum.reduceat(np.abs(found), starts, axis=1)
+        error = np.maximum.reduceat(np.abs(found - actual), starts, axis=1)
+        return np.asarray(np.isfinite(error) & (error <= bound * size))
 
 
-def _bits(values: Iterator[bool]) -> int:
-    return sum(1 << k for k, value in enumerate(values) if value)
+def _flat(values: Mapping[str, Array], evidence: Evidence) -> Array:
+    return np.concatenate([np.ravel(values[name]) for name in evidence.actual])
 
 
-def _blocks(values: Mapping[str, Array], evidence: Evidence) -> list[Array]:
-    """The gradients of weights by gate, those of x by step, those of the states by layer."""
-    blocks: list[Array] = []
-    for name in evidence.actual:
-        value = values[name]
+def _starts(evidence: Evidence) -> list[int]:
+    """Where the blocks begin: of weights the gates, of x the steps, of the states the layers."""
+    starts: list[int] = []
+    begin = 0
+    for name, value in evidence.actual.items():
         by_gate = name.startswith(("dweight_ih", "dweight_hh", "dbias_l", "dbias_hh"))
-        blocks += np.split(value, 4) if by_gate else list(np.atleast_1d(value))
-    return blocks
+        blocks = len(GATES) if by_gate else len(np.atleast_1d(value))
+        starts += range(begin, begin + value.size, value.size // blocks)
+        begin += value.size
+    return starts
 
 
 def joint(mistakes: Sequence[Mistake], known: Catalogue) -> Table:
