@@ -161,7 +161,7 @@ def _notices(check: Any, target: Target) -> bool:
 
 def table(records: Sequence[Record]) -> list[list[str]]:
     """Rows of what was noticed, the header first; every cell is "seen/all"."""
-    rows = [["noticed by", *FORMS, "pairs", "correct"]]
+    rows = [["noticed by", *COLUMNS]]
     for checker in CHECKERS:
         asked = [record for record in records if checker in record.noticed]
         rows.append([checker, *(_share(asked, c, checker) for c in COLUMNS)])
