@@ -138,6 +138,14 @@ def test_planted_mistake_is_named_first(head: str | None, seed: int) -> None:
     assert named(subject, seconds=0) == [planted.identifier]
 
 
+def test_mistake_that_is_no_number_on_a_loud_case_is_named() -> None:
+    """Gradients that are NaN on one case, which no mistake explains, so that none is named."""
+    known = catalogue(STANDARD, "linear")
+    planted = by_name(known, "dlogits.-onehot/p")  # a loud case's p rounds to 0
+    subject = subject_for(planted.edit(known.table), "linear")
+    assert named(subject, seconds=0) == [planted.identifier]
+
+
 @pytest.mark.parametrize(("seed", "count"), [(100, 2), (101, 2), (13, 3)])
 def test_planted_mistakes_are_named_together(seed: int, count: int) -> None:
     """Two or three mistakes at once, which no single one explains."""

@@ -57,7 +57,7 @@ def measure_group(task: tuple[int, str]) -> list[Finding]:
     }
     units = bool(seed % 2)  # one of the two permutations for each group
     name = "units permuted" if units else "batch permuted"
-    found[name] = [_permuted(case, n, units=units) for n, case in enumerate(cases)]
+    found[name] = [permuted(case, n, units=units) for n, case in enumerate(cases)]
     if cases[0].targets is None:
         found["torch.nn.LSTM"] = [run_case(case, torch_lstm_vjp) for case in cases]
     for name, style in STYLES.items():
@@ -110,7 +110,7 @@ def greatest_use(result: Results, truth: Results, allowed: Mapping[str, Array]) 
     return float("inf") if any(np.isnan(shares)) else float(max(shares))
 
 
-def _permuted(case: Case, seed: int, *, units: bool) -> Results:
+def permuted(case: Case, seed: int, *, units: bool) -> Results:
     """manual_lstm on the case with its batch or its hidden units in another order, put back."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(case.h0.shape[2 if units else 1])

@@ -75,6 +75,11 @@ class Evidence:
         return self.forward.verdict == "agree" or not self.forward.tensors
 
     @property
+    def finite(self) -> bool:
+        """Whether every gradient is a number."""
+        return all(np.isfinite(value).all() for value in self.actual.values())
+
+    @property
     def key(self) -> bytes:
         """The same for the same case."""
         case, digest = self.case, hashlib.sha256()

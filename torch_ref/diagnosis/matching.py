@@ -22,7 +22,7 @@ TRIED = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """Mistakes that together explain every gradient of every case.
+    """Mistakes that together explain every gradient of every case where they are numbers.
 
     Attributes:
         mistakes: one, two or three.

@@ -1,0 +1,52 @@
+"""What this project's own checks make of an LSTM."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kill.target import Target, mathematics
+from torch_ref import diagnose
+from torch_ref.diagnosis.catalogue import Mistake
+from torch_ref.harness.campaign import subject_of
+from torch_ref.harness.checks import CHECKS, not_applicable
+from torch_ref.harness.search import search
+
+
+@dataclass(frozen=True)
+class Named:
+    """A diagnosis.
+
+    Attributes:
+        noticed: whether it says that something is wrong.
+        found: the identifiers of the mistakes that it names, the first choice.
+        right: whether they are those that were planted, or the same mathematics.
+        located: where it sends the reader if it names none.
+        seconds: how long it took.
+    """
+
+    noticed: bool
+    found: tuple[str, ...]
+    right: bool
+    located: str
+    seconds: float
+
+
+def name(target: Target, planted: Sequence[Mistake], seconds: float = 60.0) -> Named:
+    """Diagnose a target and compare the finding with what was planted in it."""
+    diagnosis = diagnose(target.implementation, seconds=seconds)
+    found = () if diagnosis.finding is None else diagnosis.finding.mistakes
+    right = bool(found and planted) and (
+        mathematics(target.form, found) == mathematics(target.form, planted)
+    )
+    identifiers = tuple(mistake.identifier for mistake in found)
+    return Named(diagnosis.wrong, identifiers, right, diagnosis.located, diagnosis.seconds)
+
+
+def failing_check(target: Target, examples: int) -> str:
+    """The first of the checks that fails, on so many cases each; "" if all of them hold."""
+    subject = subject_of(target.implementation)
+    for check in CHECKS:
+        if not_applicable(check, subject) is not None:
+            continue
+        if search(check, subject, examples, seed=0, shrink=False).failure is not None:
+            return check.name
+    return ""
