@@ -11,6 +11,7 @@ from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.checks import check_gradients
 from torch_ref.harness.exchange import load_case, load_result
 from torch_ref.harness.search import Failure
+from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.truth import truth
 
 _ENDINGS = ("", ".npz", ".safetensors")
@@ -26,14 +27,10 @@ def check_dump(folder: str | Path) -> CheckReport:
         ValueError: one of them is missing or damaged, or rounding alone decides the case.
     """
     started = time.perf_counter()
-    case = load_case(_inside(folder, "case"))
-    actual = load_result(_inside(folder, "result"), case)
-    budget = error_budget(case)
-    if not budget.conclusive:
-        raise ValueError(f"{folder}: in {case.dtype} rounding alone decides what comes out.")
-    expected = {name: value for name, value in truth(case).items() if name in actual}
-    missing = tuple(name for name in truth(case) if name not in actual)
-    comparison = compare_gradients(actual, expected, budget.allowed)
+    case, actual, exact, allowed = dump_arrays(folder)
+    expected = {name: value for name, value in exact.items() if name in actual}
+    missing = tuple(name for name in exact if name not in actual)
+    comparison = compare_gradients(actual, expected, allowed)
     wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
     name = check_gradients.__name__
     failure = Failure(name, "", f"Wrong: {', '.join(wrong)}.", case, comparison)
@@ -48,6 +45,20 @@ def check_dump(folder: str | Path) -> CheckReport:
         examples=1,
         seconds=time.perf_counter() - started,
     )
+
+
+def dump_arrays(folder: str | Path) -> tuple[Case, Results, Results, Results]:
+    """The case in a folder, the result beside it, the truth, and how far each may be off.
+
+    Raises:
+        ValueError: as `check_dump`.
+    """
+    case = load_case(_inside(folder, "case"))
+    actual = load_result(_inside(folder, "result"), case)
+    budget = error_budget(case)
+    if not budget.conclusive:
+        raise ValueError(f"{folder}: in {case.dtype} rounding alone decides what comes out.")
+    return case, actual, truth(case), budget.allowed
 
 
 def _inside(folder: str | Path, name: str) -> Path:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
+from torch_ref.diagnosis.matching import Finding
 
 _EXAMPLES = 3
 
@@ -19,14 +20,25 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
             "No single or double mistake in the catalogue explains this. " + diagnosis.located
         )
         return
-    count = {1: "One mistake explains", 2: "Two mistakes together explain"}
-    yield Text(f"{count[len(finding.mistakes)]} every difference to rounding:\n")
+    yield Text(f"{explained_by(finding)}:\n")
     for mistake in finding.mistakes:
         yield Text.assemble("  ", (mistake.sentence, "bold"), f"  equation {mistake.equation}")
         yield Text(f"      {mistake.wrong}\n        ->  {mistake.right}\n")
+    for sentence in alternatives(finding):
+        yield Text(f"  {sentence}")
+
+
+def explained_by(finding: Finding) -> str:
+    """How many mistakes explain it, the beginning of a sentence."""
+    count = {1: "One mistake explains", 2: "Two mistakes together explain"}
+    return f"{count[len(finding.mistakes)]} every difference to rounding"
+
+
+def alternatives(finding: Finding) -> Iterator[str]:
+    """The other mistakes that explain it as well, a sentence each."""
     for other in finding.alternatives:
         sentences = " ".join(mistake.sentence for mistake in other)
-        yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
+        yield f"Or, which nothing that it returns can tell apart: {sentences}"
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:
