@@ -6,7 +6,7 @@ own the sum has one term in each column, and that column *is* dz[t, b], without 
 other terms are products with 0. `one_input_a_step` gives any case such inputs and changes no dz.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,10 +74,12 @@ class StepErrors:
         if first == last:
             return f"Wrong at the last step already, t={last}, in {joined(off)}{but}."
         until = f"t={last}" if first == last - 1 else f"t={last} back to t={first + 1}"
-        return f"Walking backward, right at {until}; first wrong at t={first}, in {joined(off)}{but}."
+        return (
+            f"Walking backward, right at {until}; first wrong at t={first}, in {joined(off)}{but}."
+        )
 
 
-def one_input_a_step(case: Case, inputs: int | None = None) -> Case | None:
+def one_input_a_step(case: Case, inputs: int | None = None) -> Case:
     """The same forward pass, and the same dz, from inputs of which no two are the same.
 
     x[t, b] becomes the unit vector e_(t B + b), and column t B + b of weight_ih_l0 the product
@@ -91,14 +93,12 @@ def one_input_a_step(case: Case, inputs: int | None = None) -> Case | None:
     Returns:
         A case with I = T B inputs, or `inputs` of them, of dtype and weights as before. Where T B
         is more than there are inputs, or than MOST_INPUTS, it has the first members and steps
-        only, with dh_n and dc_n behind the last of these. None where no step would be left.
+        only, with dh_n and dc_n behind the last of these.
     """
     most = min(MOST_INPUTS if inputs is None else inputs, MOST_INPUTS)
     steps, batch, _ = case.x.shape
     batch = min(batch, max(1, most // steps))
     steps = min(steps, most // batch)
-    if steps < 1:
-        return None
     case = _first(case, steps, batch)
     count = steps * batch
     columns = count if inputs is None else inputs
@@ -133,25 +133,27 @@ def read_steps(elements: Elements) -> tuple[StepErrors, ...]:
         Empty where neither is so.
     """
     steps, batch, _ = elements.case.x.shape
-    sides = (elements.actual, elements.expected, elements.allowed)
+
+    def whole(layer: int) -> StepErrors:
+        source = f"dz_l{layer}"
+
+        def read(side: Mapping[str, Array]) -> Array:
+            return np.asarray(side[source]).reshape(steps, batch, len(GATES), -1)
+
+        return StepErrors(source, layer, *_each(elements, read))
+
     layers = [k for k in range(elements.case.num_layers) if f"dz_l{k}" in elements.names]
     if layers:
-        return tuple(
-            StepErrors(
-                f"dz_l{k}",
-                k,
-                *(np.asarray(side[f"dz_l{k}"]).reshape(steps, batch, 4, -1) for side in sides),
-            )
-            for k in layers
-        )
+        return tuple(whole(layer) for layer in layers)
     columns = own_inputs(elements.case.x)
     if columns is None or _SOURCE not in elements.names:
         return ()
-    read = [  # (4H, T, B) to (T, B, 4, H)
-        np.moveaxis(np.asarray(side[_SOURCE])[:, columns], 0, -1).reshape(steps, batch, 4, -1)
-        for side in sides
-    ]
-    found = StepErrors(_SOURCE, 0, *read)
+
+    def read(side: Mapping[str, Array]) -> Array:
+        dz = np.asarray(side[_SOURCE])[:, columns]  # (4H, T, B)
+        return np.moveaxis(dz, 0, -1).reshape(steps, batch, len(GATES), -1)
+
+    found = StepErrors(_SOURCE, 0, *_each(elements, read))
     dx_is_right = "dx" in elements.names and not elements.wrong("dx")
     return (replace(found, only_the_sum=dx_is_right and bool(found.wrong.any())),)
 
@@ -167,24 +169,28 @@ def step_errors(
         inputs: as for `one_input_a_step`.
 
     Returns:
-        The case that was run last, and what `read_steps` finds in it.
+        The case that they are of, and what `read_steps` finds in it; () where that is nothing.
     """
     elements = run(case)
     found = () if elements is None else read_steps(elements)
     if found:
         return case, found
     given = one_input_a_step(case, inputs)
-    elements = None if given is None else run(given)
-    if given is None or elements is None:
-        return case, ()
-    return given, read_steps(elements)
+    elements = run(given)
+    return (case, ()) if elements is None else (given, read_steps(elements))
 
 
 def subject_step_errors(subject: Subject, case: Case) -> tuple[Case, tuple[StepErrors, ...]]:
-    """`step_errors` of an implementation: its inputs are bound where its sizes or its head say so."""
+    """`step_errors` of an implementation, whose sizes or head may bind the number of inputs."""
     bound = subject.implementation.form != "vjp" or "I" in subject.implementation.sizes
     inputs = case.x.shape[-1] if bound else None
     return step_errors(lambda given: elements_of(subject, given), case, inputs)
+
+
+def _each(
+    elements: Elements, read: Callable[[Mapping[str, Array]], Array]
+) -> tuple[Array, Array, Array]:
+    return read(elements.actual), read(elements.expected), read(elements.allowed)
 
 
 def _first(case: Case, steps: int, batch: int) -> Case:
@@ -193,12 +199,8 @@ def _first(case: Case, steps: int, batch: int) -> Case:
     def cut(array: Any) -> Any:
         return None if array is None else array[:steps, :batch]
 
-    states = {
-        name: getattr(case, name)[:, :batch].copy() for name in ("h0", "c0", "dh_n", "dc_n")
-    }
-    return replace(
-        case, x=cut(case.x), dy=cut(case.dy), targets=cut(case.targets), **states
-    )
+    states = {name: getattr(case, name)[:, :batch].copy() for name in ("h0", "c0", "dh_n", "dc_n")}
+    return replace(case, x=cut(case.x), dy=cut(case.dy), targets=cut(case.targets), **states)
 
 
 def in_words(errors: Sequence[StepErrors]) -> str:

@@ -47,9 +47,9 @@ def arranged(name: str, shape: tuple[int, ...]) -> Arrangement:
     kind = name.removeprefix("d").split("_l")[0]
     if name == "dz":
         steps, batch, gates, hidden = shape
-        order = index.transpose(2, 3, 0, 1).reshape(gates * hidden, steps, batch)
+        deep = index.transpose(2, 3, 0, 1).reshape(gates * hidden, steps, batch)
         members = "member" if batch > 1 else ""
-        return Arrangement(order, _gates(hidden), "unit", "step", members)
+        return Arrangement(deep, _gates(hidden), "unit", "step", members)
     if kind in ("weight_ih", "weight_hh"):
         columns = "input" if kind == "weight_ih" else "h"
         return _flat(index, _gates(shape[0] // len(GATES)), "unit", columns)

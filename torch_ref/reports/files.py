@@ -26,7 +26,12 @@ def write_whole(text: str, target: str, option: str) -> None:
             return
         path = Path(target).resolve()
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", errors=_LONE, dir=path.parent, prefix=f".{path.name}-", delete=False
+            "w",
+            encoding="utf-8",
+            errors=_LONE,
+            dir=path.parent,
+            prefix=f".{path.name}-",
+            delete=False,
         ) as file:
             temporary = Path(file.name)
             try:

@@ -17,26 +17,20 @@ MOST_BLOCKS = 16
 # Cells that are drawn one by one, with what they are under the pointer; more are one outline.
 MOST_SINGLE = 600
 _LEFT, _TOP, _BOTTOM = 52, 6, 34
-# What the classes of the scale end at: a share of 1 is the whole budget.
-_LIMITS = (0.0, 0.1, 1.0, 1e3, 1e6, 1e9)
-LEGEND = (
-    "0: the same number",
-    "up to a tenth of the budget",
-    "up to the budget",
-    "beyond it: up to 1e3 times",
-    "up to 1e6 times",
-    "up to 1e9 times",
-    "more, or nothing was allowed",
-    "not a number",
-)
-NOT_A_NUMBER = len(LEGEND) - 1
+_GAP = 5
+_APART = 26
+# The classes of the scale: the same number, to a tenth of the budget, to the budget; beyond it
+# four, each ten times the one before; not a number.
+_TENTH, _WHOLE = 0.1, 1.0
+NOT_A_NUMBER = 7
 _RIGHT = 2
+_LEAST_POWER = 3
 _LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A place on the map: where, how large, its class in LEGEND, what is in it, what it is."""
+    """A place on the map: where, how large, its class in `legend`, what is in it, what it is."""
 
     x: int
     y: int
@@ -65,7 +59,6 @@ class HeatMap:
         width, height: of the whole drawing.
         cells: one by one, or () where there are too many.
         outlines: class and SVG path of all its cells, where there are too many; else ().
-        dividers: the heights at which a block of rows ends, from x = `left` to `right`.
         worst: the cell with the worst element. wrong: whether any is beyond its budget.
         groups, columns: labels at the left and below; `axis` what is counted to the right.
         notes: sentences for the caption.
@@ -77,9 +70,6 @@ class HeatMap:
     height: int
     cells: tuple[Cell, ...]
     outlines: tuple[tuple[int, str], ...]
-    dividers: tuple[int, ...]
-    left: int
-    right: int
     worst: Cell
     wrong: bool
     groups: tuple[Label, ...]
@@ -93,6 +83,7 @@ def heat_map(
     shares: Array,
     arrangement: Arrangement,
     describe: Callable[[int], str],
+    power: int = _LEAST_POWER,
 ) -> HeatMap:
     """A map of the shares of an error budget.
 
@@ -101,6 +92,7 @@ def heat_map(
         shares: of a tensor, as `budget_shares` gives them; any shape.
         arrangement: of that tensor.
         describe: flat index to what the element is and how far it is off.
+        power: of the scale, from `scale_power`.
     """
     arrangement = replace(arrangement, groups=_merged(arrangement.groups))
     flat = np.asarray(shares, np.float64).ravel()
@@ -116,7 +108,10 @@ def heat_map(
     pooled = np.maximum.reduceat(pooled, column_starts, axis=1)
     rows, columns = pooled.shape
     width, height = _cell_size(columns, rows)
-    kinds = _kinds(pooled)
+    # The blocks stand a little apart.
+    tops = _TOP + np.arange(rows) * height + _GAP * np.repeat(np.arange(len(by_group)), by_group)
+    bottom = int(tops[-1]) + height
+    kinds = _kinds(pooled, power)
     row, column = (int(at[0]) for at in np.nonzero(arrangement.order == worst_at)[:2])
     at_row = int(np.searchsorted(row_starts, row, side="right")) - 1
     at_column = int(np.searchsorted(column_starts, column, side="right")) - 1
@@ -130,7 +125,7 @@ def heat_map(
         tip = ""
         if whole and single:
             tip = describe(int(arrangement.order[r, c, deepest[r, c]]))
-        return Cell(_LEFT + c * width, _TOP + r * height, width, height, kind, text, tip)
+        return Cell(_LEFT + c * width, int(tops[r]), width, height, kind, text, tip)
 
     cells = tuple(cell(r, c) for r in range(rows) for c in range(columns)) if single else ()
     beyond = int(np.count_nonzero(~(flat <= 1)))
@@ -139,29 +134,58 @@ def heat_map(
         notes = (*notes, _pooling(row_starts, column_starts, values.shape, arrangement))
     elif arrangement.depth:
         notes = (*notes, f"Each cell is the worst {arrangement.depth}.")
-    drawn = (_LEFT + columns * width + 8, _TOP + rows * height + _BOTTOM)
     return HeatMap(
         title=title,
         alt=f"Map of {title}, {rows} rows by {columns} columns. {' '.join(notes)}",
-        width=max(drawn[0], _LEFT + 120),
-        height=drawn[1],
+        width=max(_LEFT + columns * width + 8, _LEFT + 120),
+        height=bottom + _BOTTOM,
         cells=cells,
-        outlines=() if single else _outlines(kinds, width, height),
-        dividers=tuple(_TOP + end * height for end in np.cumsum(by_group).tolist()[:-1]),
-        left=_LEFT,
-        right=_LEFT + columns * width,
+        outlines=() if single else _outlines(kinds, tops, width, height),
         worst=cell(at_row, at_column),
         wrong=beyond > 0,
-        groups=_group_labels(arrangement.groups, by_group, height),
-        columns=_column_labels(column_starts, width, _TOP + rows * height + 13),
-        axis=Label(_LEFT, _TOP + rows * height + 28, f"{arrangement.columns} →"),
+        groups=_group_labels(arrangement.groups, by_group, tops, height),
+        columns=_column_labels(column_starts, width, bottom + 13),
+        axis=Label(_LEFT, bottom + 28, f"{arrangement.columns} →"),
         notes=notes,
     )
 
 
-def _kinds(values: Array) -> Array:
-    """The class of each cell in LEGEND."""
-    kinds = np.searchsorted(np.array(_LIMITS), values, side="left")
+def scale_power(shares: Sequence[Array], eps: float) -> int:
+    """The power of ten at which the darkest class begins: that of the worst of all maps.
+
+    Args:
+        shares: of every map that is drawn to one scale.
+        eps: of the dtype. An error as large as the number itself is about 1/eps budgets; what is
+            above that, because next to nothing was allowed, does not stretch the scale.
+    """
+    most = 1.0
+    for each in shares:
+        finite = each[np.isfinite(each)]
+        most = max(most, float(finite.max(initial=0.0)))
+    return max(_LEAST_POWER, int(np.floor(np.log10(min(most, 1 / eps)))))
+
+
+def legend(power: int) -> tuple[tuple[str, str], ...]:
+    """Of each class what stands in its cells, and what it is in words."""
+    return (
+        ("", "0: the same number"),
+        ("", "up to a tenth of the budget"),
+        ("", "up to the whole budget"),
+        (str(power - 3), f"beyond it, less than 1e{power - 2} times"),
+        (str(power - 2), f"from 1e{power - 2} times"),
+        (str(power - 1), f"from 1e{power - 1} times"),
+        (str(power), f"from 1e{power} times"),
+        ("×", "not a number"),
+    )
+
+
+def _kinds(values: Array, power: int) -> Array:
+    """The class of each cell."""
+    within = np.searchsorted((0.0, _TENTH), values, side="left")
+    beyond = (
+        _RIGHT + 1 + np.searchsorted([10.0 ** (power - k) for k in (2, 1, 0)], values, side="right")
+    )
+    kinds = np.where(values <= _WHOLE, within, beyond)
     return np.where(np.isposinf(values), NOT_A_NUMBER, kinds)
 
 
@@ -175,9 +199,7 @@ def _in_cell(value: float, kind: int) -> str:
     return str(power) if power < 100 else "∞"
 
 
-def _notes(
-    arrangement: Arrangement, ranked: Array, beyond: int, worst: str
-) -> tuple[str, ...]:
+def _notes(arrangement: Arrangement, ranked: Array, beyond: int, worst: str) -> tuple[str, ...]:
     """How many elements are wrong, in which blocks, and the worst."""
     size = ranked.size
     if not beyond:
@@ -238,35 +260,34 @@ def _cell_size(columns: int, rows: int) -> tuple[int, int]:
     return width, height
 
 
-def _outlines(kinds: Array, width: int, height: int) -> tuple[tuple[int, str], ...]:
+def _outlines(kinds: Array, tops: Array, width: int, height: int) -> tuple[tuple[int, str], ...]:
     """For each class one path: along every row a rectangle for each run of equal cells."""
     paths: dict[int, list[str]] = {}
     for r, row in enumerate(kinds):
         ends = [*(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
         start = 0
         for end in ends:
-            x, y, w = _LEFT + start * width, _TOP + r * height, (end - start) * width
+            x, y, w = _LEFT + start * width, int(tops[r]), (end - start) * width
             paths.setdefault(int(row[start]), []).append(f"M{x} {y}h{w}v{height}h-{w}z")
             start = end
     return tuple((kind, "".join(paths[kind])) for kind in sorted(paths))
 
 
 def _group_labels(
-    groups: Sequence[tuple[str, int]], by_group: Sequence[int], height: int
+    groups: Sequence[tuple[str, int]], by_group: Sequence[int], tops: Array, height: int
 ) -> tuple[Label, ...]:
-    labels, start, free = [], 0, -1
-    for (text, _), cells in zip(groups, by_group, strict=True):
-        middle = _TOP + start * height + cells * height // 2
-        start += cells
-        if text and middle > free:  # labels of blocks that are lower than a line are left out
+    ends = np.cumsum(by_group)
+    labels = []
+    for (text, _), cells, end in zip(groups, by_group, ends.tolist(), strict=True):
+        middle = (int(tops[end - cells]) + int(tops[end - 1]) + height) // 2
+        if text:
             labels.append(Label(_LEFT - 8, middle, text))
-            free = middle + 11
     return tuple(labels)
 
 
 def _column_labels(starts: Array, width: int, y: int) -> tuple[Label, ...]:
-    every = -(-len(starts) * 22 // (width * len(starts))) if len(starts) else 1
-    every = max(1, every if len(starts) <= 24 else -(-len(starts) // 12))
+    """The first column of a cell below it; of small cells every few."""
+    every = max(1, -(-_APART // width))
     return tuple(
         Label(_LEFT + c * width + width // 2, y, str(int(starts[c])))
         for c in range(0, len(starts), every)

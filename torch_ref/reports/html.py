@@ -25,7 +25,7 @@ from torch_ref.reports.diagnosis import (
     explained_by,
 )
 from torch_ref.reports.files import write_whole
-from torch_ref.reports.heat_map import LEGEND, HeatMap, heat_map
+from torch_ref.reports.heat_map import HeatMap, heat_map, legend, scale_power
 from torch_ref.reports.names import element_name
 from torch_ref.reports.text import COLUMNS, summary, tensor_cells
 
@@ -167,30 +167,39 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    steps, tensors = _drawn(page.maps)
+    maps = page.maps
+    power = _power(maps)
+    steps = [] if maps is None else [_step_map(maps, each, power) for each in maps.steps]
+    tensors = [] if maps is None else [_tensor_map(maps.elements, n, power) for n in _names(maps)]
     return environment.get_template("report.html.j2").render(
         page=page,
         columns=COLUMNS,
         rows=[(tensor_cells(tensor), tensor.verdict) for tensor in page.tensors],
         step_maps=steps,
-        step_sentence=in_words(page.maps.steps) if page.maps and page.maps.steps else "",
+        step_sentence=in_words(maps.steps) if maps is not None and maps.steps else "",
         wrong_maps=[each for each in tensors if each.wrong],
         right_maps=[each for each in tensors if not each.wrong],
-        case=_case_in_words(page.maps),
-        legend=LEGEND,
+        case=_case_in_words(maps),
+        legend=legend(power),
     )
 
 
-def _drawn(maps: Maps | None) -> tuple[list[HeatMap], list[HeatMap]]:
+def _names(maps: Maps) -> list[str]:
+    """The tensors that are drawn; what is drawn as steps already is not drawn again."""
+    steps = {each.source for each in maps.steps if each.source.startswith("dz")}
+    return [name for name in maps.elements.names if name not in steps]
+
+
+def _power(maps: Maps | None) -> int:
+    """The scale of all maps of a page."""
     if maps is None:
-        return [], []
-    return (
-        [_step_map(each, len(maps.steps)) for each in maps.steps],
-        [_tensor_map(maps.elements, name) for name in maps.elements.names],
-    )
+        return scale_power([], 1.0)
+    shares = [maps.elements.shares(name) for name in maps.elements.names]
+    eps = float(np.finfo(maps.elements.case.dtype).eps)
+    return scale_power([*shares, *(each.shares for each in maps.steps)], eps)
 
 
-def _step_map(errors: StepErrors, layers: int) -> HeatMap:
+def _step_map(maps: Maps, errors: StepErrors, power: int) -> HeatMap:
     shares, shape = errors.shares, errors.actual.shape
 
     def describe(index: int) -> str:
@@ -198,12 +207,12 @@ def _step_map(errors: StepErrors, layers: int) -> HeatMap:
         where = f"t={t} b={b} {GATES[gate]}[{unit}]"
         return _off(where, shares, errors.actual, errors.expected, index)
 
-    layer = f" of layer {errors.layer}" if layers > 1 else ""
+    layer = f" of layer {errors.layer}" if maps.steps_case.num_layers > 1 else ""
     title = f"dz{layer}: gate by time step"
-    return heat_map(title, shares, arranged("dz", shape), describe)
+    return heat_map(title, shares, arranged("dz", shape), describe, power)
 
 
-def _tensor_map(elements: Elements, name: str) -> HeatMap:
+def _tensor_map(elements: Elements, name: str, power: int) -> HeatMap:
     shares = elements.shares(name)
     actual, expected = elements.actual[name], np.asarray(elements.expected[name])
 
@@ -213,7 +222,7 @@ def _tensor_map(elements: Elements, name: str) -> HeatMap:
         return _off(where, shares, actual, expected, index)
 
     title = f"{name} ({', '.join(map(str, shares.shape))})"
-    return heat_map(title, shares, arranged(name, shares.shape), describe)
+    return heat_map(title, shares, arranged(name, shares.shape), describe, power)
 
 
 def _off(where: str, shares: Array, actual: Array, expected: Array, index: int) -> str:
