@@ -93,7 +93,7 @@ def test_a_wrong_element_that_pooling_hides():
     assert found.worst.kind == 4
     assert f"element {1500 * 1024 + 700}" in found.alt
     assert "f 1 of 1048576" in found.alt
-    assert "a cell is the worst of up to 64 units by 16 hs" in found.alt
+    assert "a cell is the worst of up to 64 rows by 16 columns." in found.alt
     assert sum(len(path) for _, path in found.outlines) < 100_000
 
 

@@ -221,10 +221,10 @@ def _pooling(
 ) -> str:
     tall = int(np.diff([*row_starts, shape[0]]).max())
     wide = int(np.diff([*column_starts, shape[1]]).max())
+    depth = f" and every {arrangement.depth}" if arrangement.depth else ""
     return (
-        f"Too large to draw each element: a cell is the worst of up to {tall} "
-        f"{arrangement.rows or 'row'}s by {wide} {arrangement.columns}s"
-        + (f" and all {arrangement.depth}s." if arrangement.depth else ".")
+        f"Too large to draw each element: a cell is the worst of up to {tall} rows by {wide} "
+        f"columns{depth}."
     )
 
 
