@@ -1,6 +1,7 @@
 """Pages to test, and what the standard library's parser finds in one."""
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch_ref.diagnosis.maps import Maps, maps_of
 from torch_ref.diagnosis.matching import Finding
 from torch_ref.diagnosis.planted import planted_vjp
 from torch_ref.harness.cases import sized_case
-from torch_ref.reports.html import Page, check_page
+from torch_ref.reports.html import Page, check_page, render
 
 HOSTILE = "<script>alert('x')</script>&\"ü\" 漢字 </title></code><img src=x onerror=alert(1)>"
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -150,12 +151,14 @@ def page_of(kind: str) -> Page:
     mine = Implementation(f"mine:{kind}", vjp=IMPLEMENTATIONS[kind])
     case = sized_case({"T": 4, "B": 2, "I": 3, "H": 3, "L": 1})
     report = check_implementation(mine, case=case)
-    blindness = blind_spots(sized_case({"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}))
+    blindness = None
+    if kind == "agree":
+        blindness = blind_spots(sized_case({"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}))
     return check_page(
         report,
         f"manual-lstm check mine:{kind} --examples 19 --seed 0",
         DIAGNOSES.get(kind),
-        blindness if kind == "agree" else None,
+        blindness,
         maps_of(mine, report),
     )
 
@@ -175,3 +178,13 @@ def large_page() -> Page:
     maps = Maps("a large case", Elements(case, actual, right, allowed), (), case)
     return Page("large", ("float64",), "disagree", ("A gradient is wrong.",), "again", maps=maps)
 
+
+KINDS = (*IMPLEMENTATIONS, "hostile", "large")
+
+
+@cache
+def rendered(kind: str) -> str:
+    """A page as text, made when it is first asked for."""
+    if kind == "hostile":
+        return render(hostile(page_of("finding")))
+    return render(large_page() if kind == "large" else page_of(kind))

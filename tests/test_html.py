@@ -7,12 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from pages import HOSTILE, IMPLEMENTATIONS, hostile, large_page, page_of, parsed
+from pages import HOSTILE, KINDS, parsed, rendered
 
 from torch_ref.cli import main
-from torch_ref.reports.html import Page, render, require_jinja2, write_html
+from torch_ref.reports.html import Page, require_jinja2, write_html
 
-KINDS = [*IMPLEMENTATIONS, "hostile", "large"]
 MODULE = """
 import manual_lstm
 def vjp(params, x, h0, c0):
@@ -21,18 +20,10 @@ def vjp(params, x, h0, c0):
 """
 
 
-@pytest.fixture(scope="module")
-def pages():
-    """Every kind of page as text."""
-    found = {kind: page_of(kind) for kind in IMPLEMENTATIONS} | {"large": large_page()}
-    found["hostile"] = hostile(found["finding"])
-    return {kind: render(page) for kind, page in found.items()}
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_that_needs_something_else(pages, kind):
+def test_a_page_that_needs_something_else(kind):
     """No script, no handler, no address and no other file: a reader needs the page alone."""
-    root = parsed(pages[kind])
+    root = parsed(rendered(kind))
     for node in root.all():
         assert node.tag not in ("script", "iframe", "img", "object", "base", "form"), node
         for name, value in node.attributes.items():
@@ -47,9 +38,9 @@ def test_a_page_that_needs_something_else(pages, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_page_that_cannot_be_heard(pages, kind):
+def test_a_page_that_cannot_be_heard(kind):
     """Headings in order, a scope on every table header, words for every picture."""
-    root = parsed(pages[kind])
+    root = parsed(rendered(kind))
     (html,) = root.all("html")
     assert html.attributes["lang"] == "en"
     levels = [int(node.tag[1]) for node in root.all() if re.fullmatch("h[1-6]", node.tag)]
@@ -66,9 +57,9 @@ def test_a_page_that_cannot_be_heard(pages, kind):
         assert named or root.all(id=by)
 
 
-def test_a_finding_that_does_not_come_first(pages):
+def test_a_finding_that_does_not_come_first():
     """The verdict, the sentence, and the line as it is and as it should be lead the page."""
-    root = parsed(pages["finding"])
+    root = parsed(rendered("finding"))
     (verdict,) = root.all("section", aria_label="Verdict")
     assert verdict.text.startswith("DISAGREES. One mistake explains every difference to rounding.")
     assert "What the cell's gradient hands to t-1 lacks the factor f." in verdict.text
@@ -81,9 +72,9 @@ def test_a_finding_that_does_not_come_first(pages):
     assert root.all("title")[0].text == "DISAGREES: mine:finding"
 
 
-def test_a_step_map_that_says_another_step_than_it_shows(pages):
+def test_a_step_map_that_says_another_step_than_it_shows():
     """The map of gate by time is right in the last step's columns, and so are its words."""
-    root = parsed(pages["finding"])
+    root = parsed(rendered("finding"))
     (svg,) = [
         node
         for node in root.all("svg")
@@ -103,9 +94,9 @@ def test_a_step_map_that_says_another_step_than_it_shows(pages):
     assert words in root.text
 
 
-def test_a_tensor_that_is_not_in_the_table(pages):
+def test_a_tensor_that_is_not_in_the_table():
     """The table has each tensor once, with its verdict beside its name, as the text report."""
-    root = parsed(pages["finding"])
+    root = parsed(rendered("finding"))
     table = root.all("table")[0]
     headers = [node.text for node in table.all("thead")[0].all("th")]
     assert headers[:3] == ["tensor", "verdict", "shape"]
@@ -117,9 +108,9 @@ def test_a_tensor_that_is_not_in_the_table(pages):
     assert all(len(row.all("td")) == len(headers) - 1 for row in rows.values())
 
 
-def test_a_page_that_accuses_a_right_lstm(pages):
+def test_a_page_that_accuses_a_right_lstm():
     """Agreement: no wrong tensor, no wrong cell, and what the given case cannot tell."""
-    root = parsed(pages["agree"])
+    root = parsed(rendered("agree"))
     (verdict,) = root.all("section", aria_label="Verdict")
     assert verdict.text.startswith("AGREES. Rounding explains every difference")
     (main_part,) = root.all("main")
@@ -133,9 +124,9 @@ def test_a_page_that_accuses_a_right_lstm(pages):
     assert "This case could not have seen" in root.text
 
 
-def test_a_page_without_a_finding_that_names_one(pages):
+def test_a_page_without_a_finding_that_names_one():
     """Where nothing explains it the page says so, which check failed, and where to look."""
-    root = parsed(pages["unexplained"])
+    root = parsed(rendered("unexplained"))
     (verdict,) = root.all("section", aria_label="Verdict")
     assert "No single or double mistake in the catalogue explains this." in verdict.text
     assert "fails:" in verdict.text
@@ -145,30 +136,30 @@ def test_a_page_without_a_finding_that_names_one(pages):
     assert "Every gate's gradient is right at every step." in root.text
 
 
-def test_a_nan_that_is_shown_as_a_number(pages):
+def test_a_nan_that_is_shown_as_a_number():
     """NaN has its own mark on the map and its own words in table and caption."""
-    root = parsed(pages["nan"])
+    root = parsed(rendered("nan"))
     assert root.all("rect", class_="k7")
     assert "nan where" in root.text
     assert "×" in [text.text for text in root.all("text", class_="in on7")]
 
 
-def test_what_is_not_verified_that_passes_silently(pages):
+def test_what_is_not_verified_that_passes_silently():
     """What an implementation does not take or return is listed, and so is what cannot be drawn."""
-    root = parsed(pages["unverified"])
+    root = parsed(rendered("unverified"))
     listed = [node.text for node in root.all("li")]
     assert {"a non-zero h0", "the gradient dx", "the upstream gradient dc_n"} <= set(listed)
     assert "not verified" in [node.text for node in root.all("td")]
 
 
-def test_a_name_that_becomes_markup(pages):
+def test_a_name_that_becomes_markup():
     """A hostile name is text wherever it stands: in the title, the heading and the command."""
-    root = parsed(pages["hostile"])
+    root = parsed(rendered("hostile"))
     assert root.all("h1")[0].text == HOSTILE
     assert root.all("title")[0].text == f"DISAGREES: {HOSTILE}"
     assert HOSTILE in root.all("pre")[0].text
-    assert "<script" not in pages["hostile"]
-    assert "<img" not in pages["hostile"]
+    assert "<script" not in rendered("hostile")
+    assert "<img" not in rendered("hostile")
 
 
 @pytest.mark.parametrize(
@@ -178,18 +169,18 @@ def test_a_name_that_becomes_markup(pages):
         ("malformed", ("returned NoneType but must return", "nothing to draw")),
     ],
 )
-def test_a_crash_without_a_page(pages, kind, words):
+def test_a_crash_without_a_page(kind, words):
     """An implementation that raises, or returns nonsense, gets a page that says so."""
-    text = parsed(pages[kind]).text
+    text = parsed(rendered(kind)).text
     assert text.count("DISAGREES.") == 1
     for each in words:
         assert each in text
 
 
-def test_a_page_that_grows_with_the_tensors(pages):
+def test_a_page_that_grows_with_the_tensors():
     """A weight of 4096 x 1024 and a sequence of a million elements make a small page."""
-    assert len(pages["large"]) < 500_000
-    text = parsed(pages["large"]).text
+    assert len(rendered("large")) < 500_000
+    text = parsed(rendered("large")).text
     assert "1 of 4194304 elements are beyond the budget: f 1 of 1048576." in text
     assert "Worst, ringed: f[476] h[700], 1e+06 times its budget (1 where 1 is right)." in text
     assert "Too large to draw each element" in text
@@ -256,7 +247,7 @@ def test_a_check_that_writes_no_page(command, tmp_path):
     case = again.split("--case ")[1]
     assert command("check", "mine:vjp", "--case", case, "--html", "given.html")[0] == 1
     root = parsed((tmp_path / "given.html").read_text(encoding="utf-8"))
-    assert "Drawn is the given case: T=" in root.text
+    assert "The maps show the given case: T=" in root.text
     assert "Blind spots" in [node.text for node in root.all("h2")]
 
 
@@ -266,7 +257,7 @@ def test_a_diff_that_writes_no_page(command, tmp_path):
     assert command("diff", *small, "--html", "page.html")[0] == 0
     text = parsed((tmp_path / "page.html").read_text(encoding="utf-8")).text
     assert "AGREES. manual_lstm and the autograd twin agree in all 11 tensors" in text
-    assert "Drawn is the compared case: T=6 B=1 I=4 H=3 L=1, float64" in text
+    assert "The maps show the compared case: T=6 B=1 I=4 H=3 L=1, float64" in text
     assert "It is the first 4 of 6 steps of the case" in text
     assert "What this case hides: one sequence" in text
 

@@ -46,9 +46,7 @@ def test_a_dz_of_another_step_gate_or_member(dtype):
     """What is read is, bit for bit, the dz that manual_lstm's own backward has at each step."""
     case = one_input_a_step(sized_case(SIZES, dtype=dtype))
     names = ("weight_ih_l0", "weight_hh_l0", "bias_l0")
-    _, cache = layer_forward(
-        *(case.params[name] for name in names), case.x, case.h0[0], case.c0[0]
-    )
+    _, cache = layer_forward(*(case.params[name] for name in names), case.x, case.h0[0], case.c0[0])
     seen = StepGradients(*(np.empty_like(a) for a in (cache.gates, cache.tanh_c, cache.tanh_c)))
     layer_backward(case.dy, case.dh_n[0], case.dc_n[0], cache, seen)
     found = read(manual_lstm.vjp, case)

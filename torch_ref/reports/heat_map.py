@@ -168,7 +168,7 @@ def scale_power(shares: Sequence[Array], eps: float) -> int:
 def legend(power: int) -> tuple[tuple[str, str], ...]:
     """Of each class what stands in its cells, and what it is in words."""
     return (
-        ("", "0: the same number"),
+        ("", "exactly the same number"),
         ("", "up to a tenth of the budget"),
         ("", "up to the whole budget"),
         (str(power - 3), f"beyond it, less than 1e{power - 2} times"),
