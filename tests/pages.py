@@ -108,6 +108,10 @@ def _with_nan(gradients: Any) -> Any:
     return gradients
 
 
+def _clip(gradients: Any) -> Any:
+    return {name: np.clip(value, -0.05, 0.05) for name, value in gradients.items()}
+
+
 def without_states(params: Any, x: Any) -> Any:
     """One that takes no state and returns neither dx nor the states."""
     (y, _, _), pullback = manual_lstm.vjp(params, x)
@@ -131,6 +135,7 @@ IMPLEMENTATIONS = {
     "finding": planted_vjp(MISTAKE.edit(catalogue().table)),
     "unexplained": _spoilt(_wobble),
     "nan": _spoilt(_with_nan),
+    "clipped": _spoilt(_clip),
     "unverified": without_states,
     "crash": crashes,
     "malformed": lambda params, x, h0, c0: None,

@@ -58,6 +58,7 @@ def test_an_element_that_is_on_no_map_or_twice(name):
         ("dweight_ih_l0", (4, 3), "f", 3),
         ("dbias_l0", (10,), "o", 1),
         ("dx", (2, 1, 4), "b=1", 2),
+        ("dx", (2, 0, 4), "b=0", 2),
         ("dh0", (1, 0, 2), "l=1", 2),
         ("dz", (3, 1, 2, 0), "g", 3),
     ],

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ def test_a_page_that_cannot_be_heard(kind):
     levels = [int(node.tag[1]) for node in root.all() if re.fullmatch("h[1-6]", node.tag)]
     assert levels.count(1) == 1
     assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert all(node.attributes["scope"] in ("row", "col") for node in root.all("th"))
     for svg in root.all("svg"):
         assert svg.attributes.get("aria-hidden") == "true" or len(svg.attributes["aria-label"]) > 40
@@ -92,6 +93,30 @@ def test_a_step_map_that_says_another_step_than_it_shows():
     assert max(by_step[6][12:]) <= 2
     words = "Walking backward, right at t=7; first wrong at t=6, in i, f and g, not in o."
     assert words in root.text
+
+
+def test_a_legend_of_another_scale_than_the_maps():
+    """A cell's class is the one that the legend has for its number, and the scale ends at 1/eps."""
+    root = parsed(rendered("finding"))
+    (legend,) = root.all("ul", class_="legend")
+    begins = {kind: int(legend.all("text", class_=f"in on{kind}")[0].text) for kind in (3, 4, 5, 6)}
+    numbers = {kind: [] for kind in begins}
+    for svg in root.all("svg", role="img"):
+        for kind, found in numbers.items():
+            found += [int(text.text) for text in svg.all("text", class_=f"in on{kind}")]
+    assert all(numbers.values())
+    assert max(numbers[3]) <= begins[3]
+    assert set(numbers[4]) == {begins[4]}
+    assert set(numbers[5]) == {begins[5]}
+    assert min(numbers[6]) == begins[6]
+    assert begins[6] == min(15, max(numbers[6]))
+
+
+def test_clipping_that_is_drawn_as_an_error():
+    """Gradients that are clipped inside are said to be, and held to what clipping leaves."""
+    root = parsed(rendered("clipped"))
+    assert "Gradients are clipped inside, by value at 0.05" in root.text
+    assert not root.all("rect", class_="ring")
 
 
 def test_a_tensor_that_is_not_in_the_table():

@@ -1,5 +1,6 @@
 """One case, one implementation, one verdict: what it made of the case against the truth."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.truth import truth
 
 Array = NDArray[Any]
+_OTHER_LAYER = re.compile(r"_l[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,12 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
         # What only this layout has: a second bias's gradient, what leaks through a bias neuron.
         expected, allowed = layout.complete(expected), layout.complete(allowed)
     if subject.clipping is not None:
-        names = [name for name in subject.abilities.returned if name not in OUTPUTS]
+        # What it can do was found with one layer: what it returns of the first it does of others.
+        names = [
+            name
+            for name in expected
+            if name not in OUTPUTS and _OTHER_LAYER.sub("_l0", name) in subject.abilities.returned
+        ]
         expected |= subject.clipping({name: expected[name] for name in names})
     return expected, allowed
 
