@@ -60,7 +60,7 @@ def diagnose(
         Exception: what the implementation raises on the plainest case of all.
     """
     started = time.perf_counter()
-    subject = _subject(implementation)
+    subject = as_subject(implementation)
     evidence = _gather(subject, SIZES, seed)
     known_wrong = gather(subject, case) if case is not None else None
     if known_wrong is not None:
@@ -103,7 +103,8 @@ def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
     return replace(found, finding=finding, located=tell(found.located), first_wrong=first)
 
 
-def _subject(implementation: Any) -> Subject:
+def as_subject(implementation: Any) -> Subject:
+    """An Implementation, a bare callable or a Subject as a Subject, its layout found."""
     if isinstance(implementation, Subject):
         return implementation
     resolved = as_implementation(implementation)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
+from torch_ref.diagnosis.matching import Finding
 
 _EXAMPLES = 3
 
@@ -20,17 +21,28 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
             + diagnosis.located
         )
         return
-    many = "mistakes together explain"
-    count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
-    yield Text(f"{count[len(finding.mistakes)]} every difference to rounding:\n")
+    yield Text(f"{explained_by(finding)}:\n")
     for mistake in finding.mistakes:
         yield Text.assemble("  ", (mistake.sentence, "bold"), f"  equation {mistake.equation}")
         yield Text(f"      {mistake.wrong}\n        ->  {mistake.right}\n")
-    for other in finding.alternatives:
-        sentences = " ".join(mistake.sentence for mistake in other)
-        yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
+    for sentence in alternatives(finding):
+        yield Text(f"  {sentence}")
     if diagnosis.first_wrong is not None:
         yield Text(f"  {diagnosis.first_wrong.sentence}")
+
+
+def explained_by(finding: Finding) -> str:
+    """How many mistakes explain it, the beginning of a sentence."""
+    many = "mistakes together explain"
+    count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
+    return f"{count[len(finding.mistakes)]} every difference to rounding"
+
+
+def alternatives(finding: Finding) -> Iterator[str]:
+    """The other mistakes that explain it as well, a sentence each."""
+    for other in finding.alternatives:
+        sentences = " ".join(mistake.sentence for mistake in other)
+        yield f"Or, which nothing that it returns can tell apart: {sentences}"
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:
