@@ -222,10 +222,8 @@ def _pooling(
     tall = int(np.diff([*row_starts, shape[0]]).max())
     wide = int(np.diff([*column_starts, shape[1]]).max())
     depth = f" and every {arrangement.depth}" if arrangement.depth else ""
-    return (
-        f"Too large to draw each element: a cell is the worst of up to {tall} rows by {wide} "
-        f"columns{depth}."
-    )
+    block = f"{tall} row{'s' * (tall > 1)} by {wide} column{'s' * (wide > 1)}"
+    return f"Too large to draw each element: a cell is the worst of up to {block}{depth}."
 
 
 def _merged(groups: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
