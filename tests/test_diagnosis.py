@@ -1,6 +1,7 @@
 """The diagnosis: the backward as data, its mistakes, and which of them an implementation has."""
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -153,10 +154,15 @@ def test_planted_mistakes_are_named_together(seed: int, count: int) -> None:
     sign = partial(signature, variant=STANDARD, loss=False, linear=False)
     planted = random.Random(seed).sample(known.mistakes, count)
     table = joint(planted, known)
-    finding = diagnose(subject_for(table, None)).finding
+    told: list[str] = []
+    subject = subject_for(table, None)
+    finding = diagnose(subject, seconds=600, tell=told.append).finding
     assert finding is not None
     assert sign(joint(finding.mistakes, known)) == sign(table)
     assert len(finding.mistakes) == count
+    assert told[0] == "one mistake"
+    number = {2: "two", 3: "three"}[count]
+    assert re.fullmatch(rf"{number} mistakes together: \d+ of \d+ sets tried", told[-1])
 
 
 def test_mistake_in_a_variant_is_named() -> None:

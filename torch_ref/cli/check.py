@@ -193,12 +193,14 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
         return None
     simpler = report.scale is not None or report.clipping is not None
     compared = [failure.case for failure in wrong if failure.comparison is not None]
-    with Console(stderr=True).status("looking for the mistake that explains this"):
+    looking = "looking for what explains this"
+    with Console(stderr=True).status(looking) as status:
         return diagnose(
             implementation,
             seconds=0.0 if simpler else PAIR_SECONDS,
             seed=seed,
             case=compared[0] if compared else None,
+            tell=lambda what: status.update(f"{looking}: {what}"),
         )
 
 

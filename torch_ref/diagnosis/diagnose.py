@@ -1,7 +1,7 @@
 """The diagnosis: from an implementation to the line that is wrong."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -45,7 +45,12 @@ class Diagnosis:
 
 
 def diagnose(
-    implementation: Any, *, seconds: float = 60.0, seed: int = 0, case: Case | None = None
+    implementation: Any,
+    *,
+    seconds: float = 60.0,
+    seed: int = 0,
+    case: Case | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Name the mistake in an implementation's gradients, or say where it is.
 
@@ -55,6 +60,7 @@ def diagnose(
         seconds: after so long the search for two or three mistakes together is given up.
         seed: of the cases.
         case: one on which it is known to be wrong, beside those that are drawn.
+        tell: is told what is being tried, a phrase each time.
 
     Raises:
         Exception: what the implementation raises on the plainest case of all.
@@ -75,7 +81,7 @@ def diagnose(
         finding = Finding((kept,), 1.0)
     elif wrong and not located:
         if all(each.forward_right for each in evidence):
-            finding = _explain(subject, evidence, seed, started + seconds)
+            finding = _explain(subject, evidence, seed, started + seconds, tell)
         located = "" if finding else locate_first_wrong(subject, seed)
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
@@ -131,7 +137,14 @@ def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]
     return found
 
 
-def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float) -> Finding | None:
+def _explain(
+    subject: Subject,
+    evidence: list[Evidence],
+    seed: int,
+    until: float,
+    tell: Callable[[str], None],
+) -> Finding | None:
+    tell("one mistake")
     known = catalogue_of(subject)
     # A mistake that divides by what rounds to zero on a loud case is told by the others.
     evidence = [each for each in evidence if each.finite]
@@ -148,10 +161,11 @@ def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float
         return None
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
     further = evidence[len(SIZES) :]
+    tell("one mistake with a number of its own")
     unknown = match_unknown(subject, known, small, further, until)
     if unknown is not None:
         return Finding((unknown[0],), unknown[1])
-    several = match_several(subject, known, small, further, until)
+    several = match_several(subject, known, small, further, until, tell)
     return Finding(*several) if several else None
 
 

@@ -42,6 +42,7 @@ Bits = NDArray[np.uint64]
 Word = np.uint64
 _NONE = Word(0)
 ODD_CASES = 2
+_TOLD = 50
 _PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 Change = Callable[[Case], Case]
 
@@ -139,6 +140,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
         ({"T": 3, "B": 2}, 1.0, (only_step(2), no_recurrent_weights)),
         ({"B": 2}, 1.0, (zero("dy", "dh_n"),)),
         ({"T": 3}, 1.0, (only_step(2),)),
+        ({"L": 2}, 1.0, ()),
         ({}, LOUD**2, ()),
     )
     loss: tuple[tuple[dict[str, int], float, Sequence[Change]], ...] = (
@@ -295,6 +297,7 @@ def match_several(
     evidence: Sequence[Evidence],
     further: Sequence[Evidence],
     until: float,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[tuple[Mistake, ...], float] | None:
     """Two mistakes, or failing that three, that explain all the evidence together.
 
@@ -302,12 +305,17 @@ def match_several(
         evidence: small cases, the cheapest to compute first, on which all mistakes are tried.
         further: what else has to be explained.
         until: when to give up, by time.perf_counter.
+        tell: is told how far it is.
     """
+    tell("two mistakes together")
     marks = marks_of(subject, known, evidence, until)
     together = _Together(subject, known, evidence, marks)
     bound = half_the_digits(subject)
-    for candidates in (pairs, triples):
-        for chosen in candidates(marks):
+    for candidates, words in ((pairs, "two"), (triples, "three")):
+        found = candidates(marks)
+        for n, chosen in enumerate(found):
+            if n % _TOLD == 0:
+                tell(f"{words} mistakes together: {n} of {len(found)} sets tried")
             if time.perf_counter() > until:
                 return None
             if not together.may_be(chosen):
