@@ -196,15 +196,18 @@ def triples(marks: Marks) -> list[tuple[int, ...]]:
             told, explained = marks.told[i] | marks.told[j], marks.explained[i] | marks.explained[j]
             # The third has to move what these two leave wrong.
             left = ~(both | told | (marks.right & ~either))
-            rest = np.flatnonzero(marks.fits & np.all((left & ~marks.moved) == _NONE, axis=1))
+            odd = np.sum((left & ~marks.moved) != _NONE, axis=1)
+            rest = np.flatnonzero(marks.fits & (odd <= ODD_CASES // 2))
             rest = rest[~useful[rest] | (rest > j)]
             moved = marks.moved[rest]
             several = both | (moved & either)
             alone = (told & ~moved) | (marks.told[rest] & ~either)
-            good = _all(several | alone | (marks.right & ~(either | moved)))
+            fine = several | alone | (marks.right & ~(either | moved))
+            odd = np.sum(fine != ~_NONE, axis=1)
+            good = odd <= ODD_CASES // 2
             truly = (explained & ~moved) | (marks.explained[rest] & ~either)
             found += [(int(i), int(j), int(k)) for k in rest[good]]
-            score.append(_count((truly & ~several & ~marks.right)[good]))
+            score.append(_count((truly & ~several & ~marks.right)[good]) - 64 * odd[good])
     return _best_first(found, score)
 
 
@@ -213,11 +216,6 @@ def _best_first(
 ) -> list[tuple[int, ...]]:
     order = np.argsort(-np.concatenate([np.zeros(0, np.intp), *score]), kind="stable")
     return [found[n] for n in order]
-
-
-def _all(bits: Bits) -> NDArray[np.intp]:
-    """The rows in which every bit is set."""
-    return np.flatnonzero(np.all(bits == ~_NONE, axis=-1))
 
 
 def _count(bits: Bits) -> NDArray[np.intp]:
@@ -274,11 +272,15 @@ class _Together:
         """Whether of three each two explain what the third leaves as it is."""
         if len(chosen) == 2:
             return True
+        odd = 0
         for case in range(self.marks.right.shape[0]):
             for k in chosen:
                 i, j = (n for n in chosen if n != k)
                 if ~self.pair(i, j, case).explained & ~self.moved(k, (i, j), case):
-                    return False
+                    odd += 1
+                    break
+            if odd > ODD_CASES // 2:
+                return False
         return True
 
 
