@@ -22,6 +22,8 @@ from torch_ref.oracles.equations import Array
 # A candidate that is further off than half of the digits is not tried against the error budget,
 # which decides; this many of the nearest are tried in any case, and are what "unknown" tells of.
 TRIED = 3
+# In the identifier of a mistake that takes one gate's gradient, or a later one, for another.
+_MIXED = (*ORDERS, ".from ", " for dc", " for dh")
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def match_pair(
     """Two mistakes that explain all the evidence together.
 
     What one of them leaves unexplained the other must move, on the plainest case of one step too.
-    A mistake that mixes up the gates' blocks is only held against what is right. Pairs are tried
+    A mistake that mixes up gradients is only held against what is right. Pairs are tried
     in the order of how much their two explain by themselves.
 
     Args:
@@ -180,8 +182,8 @@ def match_pair(
 def _pairs(known: Catalogue, wrong: _Screen, plain: _Screen) -> Iterator[tuple[Mistake, Mistake]]:
     """The pairs that may explain both cases, those first whose two explain most by themselves."""
     names = [mistake.identifier for mistake in known.mistakes]
-    # One that puts a gate's block where another's belongs: others then move what it has moved.
-    mixes = np.array([any(order in name for order in ORDERS) for name in names])
+    # One that reads another gradient than it should: what moves that, moves what it has moved.
+    mixes = np.array([any(word in name for word in _MIXED) for name in names])
     moved = wrong.moved[:, wrong.right]
     possible = np.where(
         mixes[:, None] | mixes,
