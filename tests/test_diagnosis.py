@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -163,6 +163,16 @@ def test_planted_mistakes_are_named_together(seed: int, count: int) -> None:
     assert told[0] == "one mistake"
     number = {2: "two", 3: "three"}[count]
     assert re.fullmatch(rf"{number} mistakes together: \d+ of \d+ sets tried", told[-1])
+
+
+@pytest.mark.parametrize(
+    "identifiers", [("weight_hh[o].from g", "dz_g.1-y"), ("do.dc for dh", "dc.1-y")]
+)
+def test_pair_is_named_where_one_reads_what_the_other_spoils(identifiers: Sequence[str]) -> None:
+    """A pair that is not tried as neither of the two alone moves what both together move."""
+    known = catalogue()
+    table = joint([by_name(known, each) for each in identifiers], known)
+    assert set(named(subject_for(table, None))) == set(identifiers)
 
 
 def test_mistake_in_a_variant_is_named() -> None:
