@@ -18,8 +18,6 @@ from torch_ref.oracles.equations import Array
 # A candidate that is further off than half of the digits is not tried against the error budget,
 # which decides; this many of the nearest are tried in any case, and are what "unknown" tells of.
 TRIED = 3
-# In the identifier of a mistake that takes one gate's gradient, or a later one, for another.
-_MIXED = (*ORDERS, ".from ", " for dc", " for dh")
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,12 @@ def _explained(
     return [relative(f, a, within) <= bound for f, a, within in triples]
 
 
+# In the identifier of a mistake that takes one gate's gradient, or a later one, for another.
+_MIXED = (*ORDERS, ".from ", " for dc", " for dh")
+
+
 def _mixes(mistake: Mistake) -> bool:
-    words = mistake.identifier
-    return any(order in words for order in ORDERS) or ".from " in words
+    return any(words in mistake.identifier for words in _MIXED)
 
 
 def _word(bits: NDArray[np.bool_], filled: bool = True) -> Bits:
