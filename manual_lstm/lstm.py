@@ -28,16 +28,16 @@ Pullback = Callable[[ArrayLike | None, ArrayLike | None, ArrayLike | None], Grad
 class LayerCache(NamedTuple):
     """What one layer's backward needs of its forward.
 
-    Inside a layer units come before sequences, so that z = W x reads as in (1) and a gate of
-    the whole batch is one block of memory. The gates stand in the order o, i, f, g, and c[t-1]
-    after them: whatever is subjected to the same operation stands together.
+    Inside a layer, and so in `cell`, units come before sequences, so that z = W x reads as in (1)
+    and a gate of the whole batch is one block of memory. The gates stand in the order o, i, f, g,
+    and c[t-1] after them: whatever is subjected to the same operation stands together.
     """
 
     weight_ih: FloatArray  # (4H, I)
     weight_hh: FloatArray  # (4H, H)
     x: FloatArray  # (T, B, I)
     cell: FloatArray  # (T + 1, 5, H, B): o, i, f, g after their activation, and c before the step
-    h: FloatArray  # (T + 1, H, B)
+    h: FloatArray  # (T + 1, B, H)
 
 
 def layer_forward(
@@ -91,7 +91,8 @@ def layer_forward(
             np.add(i_g, f_c, out=c_t)  # (6)
             np.tanh(c_t, out=tanh_c)
             np.multiply(o_t, tanh_c, out=h_t)  # (7)
-    return h[1:].swapaxes(1, 2), LayerCache(weight_ih, weight_hh, x, cell, h)
+    h = np.ascontiguousarray(h.swapaxes(1, 2))  # (T + 1, B, H)
+    return h[1:], LayerCache(weight_ih, weight_hh, x, cell, h)
 
 
 class StepGradients(NamedTuple):
@@ -104,7 +105,7 @@ class StepGradients(NamedTuple):
 
 def empty_step_gradients(cache: LayerCache) -> StepGradients:
     """Arrays of the layer's sizes and dtype for `layer_backward` to fill."""
-    steps, hidden, batch = cache.h[1:].shape
+    steps, batch, hidden = cache.h[1:].shape
     shapes = (steps, batch, 4, hidden), (steps, batch, hidden), (steps, batch, hidden)
     return StepGradients(*(np.empty(shape, cache.h.dtype) for shape in shapes))
 
@@ -164,13 +165,14 @@ def layer_backward(
             np.dot(recurrent, dz_t, out=dh)  # (16b)
         dc = dc.copy()  # the next block's factors take its place
         dz[:, :, block] = factor[:, 1:].transpose(1, 2, 0, 3)
+    del recurrent, factors, factor, dz_block  # the products below need memory of their own
 
     if seen is not None:
         seen.dz[...] = dz.transpose(2, 3, 0, 1)
     flat = dz.reshape(4 * hidden, -1)  # (4H, T*B)
     dx = (flat.T @ weight_ih).reshape(steps, batch, inputs)  # (17)
     dweight_ih = flat @ x.reshape(-1, inputs)  # (18a)
-    dweight_hh = flat @ h[:-1].swapaxes(1, 2).reshape(-1, hidden)  # (18b)
+    dweight_hh = flat @ h[:-1].reshape(-1, hidden)  # (18b)
     dbias = flat.sum(axis=1)  # (18c)
     return dweight_ih, dweight_hh, dbias, dx, dh.T, dc.T
 
@@ -218,8 +220,8 @@ def lstm_forward(
             c0[k],
         )
         caches.append(cache)
-        h_n[k], c_n[k] = cache.h[-1].T, cache.cell[-1, 4].T
-    return (np.array(y, order="C"), h_n, c_n), caches
+        h_n[k], c_n[k] = cache.h[-1], cache.cell[-1, 4].T
+    return (y.copy(), h_n, c_n), caches
 
 
 def lstm_backward(
@@ -243,7 +245,7 @@ def lstm_backward(
         ValueError: an array of the wrong rank, size or dtype, or not finite.
     """
     layers = len(cache)
-    steps, hidden, batch = cache[0].h[1:].shape
+    steps, batch, hidden = cache[0].h[1:].shape
     dtype = cache[0].x.dtype
     if dy is None:
         dy = np.zeros((steps, batch, hidden), dtype)

@@ -87,7 +87,7 @@ def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepG
     """
     found: list[StepGradients] = []
     for cache in reversed(caches):  # (8)
-        zero = np.zeros_like(cache.h[0].T)
+        zero = np.zeros_like(cache.h[0])
         seen = empty_step_gradients(cache)
         dy = layer_backward(dy, zero, zero, cache, seen)[3]
         found.insert(0, seen)

@@ -39,7 +39,7 @@ def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new
 # pieces of layer_backward: c after the steps of a block, tanh's slope, and dweight_hh
 AFTER = "cell[block.start + 1 :][: len(o), 4]"
 SLOPE = "o * (1 - tanh_c * tanh_c)"
-HH = "flat @ h[:-1].swapaxes(1, 2).reshape(-1, hidden)"
+HH = "flat @ h[:-1].reshape(-1, hidden)"
 PULLBACK = "return lstm_backward(dy, dh_n, dc_n, cache) | head_gradients"
 
 # identifier: function, the right text, the wrong text
@@ -138,7 +138,7 @@ MISTAKES = {
     ),
     "dh0 and dc0 exchanged": (layer_backward, "dx, dh.T, dc.T\n", "dx, dc.T, dh.T\n"),
     # the sums over the steps, equations (17) and (18)
-    "dweight_hh takes h[t] for h[t-1]": (layer_backward, "h[:-1].swapaxes", "h[1:].swapaxes"),
+    "dweight_hh takes h[t] for h[t-1]": (layer_backward, "h[:-1].reshape", "h[1:].reshape"),
     "dweight_hh forgets the initial state": (
         layer_backward,
         "flat @ h[:-1]",
@@ -147,7 +147,7 @@ MISTAKES = {
     "dweight_hh from the last step only": (
         layer_backward,
         HH,
-        "dz[:, :, -1].reshape(-1, batch) @ h[-2].T",
+        "dz[:, :, -1].reshape(-1, batch) @ h[-2]",
     ),
     "dweight_hh transposed block by block": (
         layer_backward,
@@ -232,8 +232,8 @@ MISTAKES = {
         "            y,\n            h0[k]",
         "            x,\n            h0[k]",
     ),
-    "h_n the first state": (lstm_forward, "cache.h[-1].T", "cache.h[0].T"),
-    "c_n taken from h": (lstm_forward, "cache.cell[-1, 4].T", "cache.h[-1].T"),
+    "h_n the first state": (lstm_forward, "cache.h[-1]", "cache.h[0]"),
+    "c_n taken from h": (lstm_forward, "cache.cell[-1, 4].T", "cache.h[-1]"),
     # the head and the loss, equations (19) to (26)
     "softmax target sign": (cross_entropy_backward, "targets] -= 1", "targets] += 1"),
     "softmax gradient of the opposite sign": (
