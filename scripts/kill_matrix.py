@@ -11,6 +11,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -110,6 +111,7 @@ def _print(records: Sequence[Record], remark: str) -> None:
         shown.add_row(*row)
     console.print(f"Noticed of all that were planted; of the correct ones, alarmed{remark}.\n")
     console.print(shown)
+    console.print("\nProcessor time of a diagnosis:")
     for column in COLUMNS:
         console.print(f"  {column}: {times([r.seconds for r in records if r.column == column])}")
     for record in records:
@@ -119,4 +121,6 @@ def _print(records: Sequence[Record], remark: str) -> None:
 
 
 if __name__ == "__main__":
+    for end in (signal.SIGINT, signal.SIGTERM):  # the first is ignored in a shell's background
+        signal.signal(end, signal.default_int_handler)
     sys.exit(main())
