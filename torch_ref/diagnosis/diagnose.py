@@ -7,6 +7,7 @@ from typing import Any
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
+from torch_ref.diagnosis.forward_matching import explain_forward
 from torch_ref.diagnosis.kept import find_kept
 from torch_ref.diagnosis.locate import locate_first_wrong
 from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
@@ -69,6 +70,8 @@ def diagnose(
     elif wrong and not located:
         if all(each.forward.verdict == "agree" or not each.forward.tensors for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds)
+        else:
+            finding = explain_forward(subject, seed, started + seconds)
         located = "" if finding else locate_first_wrong(subject, seed)
     wrong = wrong or finding is not None or bool(located)
     return Diagnosis(finding, located, wrong, time.perf_counter() - started)
