@@ -10,7 +10,13 @@ from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_ca
 from torch_ref.diagnosis.forward_matching import explain_forward
 from torch_ref.diagnosis.kept import find_kept
 from torch_ref.diagnosis.locate import locate_first_wrong
-from torch_ref.diagnosis.matching import Finding, match_pair, match_single, share_used
+from torch_ref.diagnosis.matching import (
+    Finding,
+    match_confined,
+    match_pair,
+    match_single,
+    share_used,
+)
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.judge import Subject
@@ -106,6 +112,8 @@ def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]
 def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float) -> Finding | None:
     known = catalogue_of(subject)
     singles = match_single(subject, known, evidence)
+    if not singles and any(not each.right for each in evidence):
+        singles = match_confined(subject, known, evidence, until)
     for k, wanted in enumerate(FURTHER):
         if len(singles) < 2:
             break

@@ -320,6 +320,8 @@ def _loss(
             weight = np.swapaxes(weight, -1, -2)
         w = {**w, "weight_out": weight, "bias_out": lines.bias_out * w["bias_out"]}
     if lines.weight_out == "left out":
+        if hs[0].shape[-1] != w["weight_out"].shape[-2]:
+            raise ValueError("h is no class's logit: H is not V.")
         w = {name: value for name, value in w.items() if not name.endswith("_out")}
     loss, found = loss_forward(w, head, targets, a)
     line = LOSSES[lines.loss]

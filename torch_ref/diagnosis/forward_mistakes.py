@@ -30,9 +30,9 @@ _OTHER_ACTIVATIONS = {
 }  # fmt: skip
 _KINDS = {"w": "weight_ih", "u": "weight_hh", "b": "the bias"}
 _STATES = {
-    "its own start at every step": "{s}0 is taken for {s}[t-1] at every step: {s} is not carried",
     "zero at t=0": "{s}0 is ignored: at t=0 zero is taken for it",
-    "zero": "zero is taken for {s}[t-1] at every step",
+    "zero": "zero is taken for {s}[t-1] at every step: {s} is not carried",
+    "its own start at every step": "{s}0 is taken for {s}[t-1] at every step: {s} is not carried",
     "the other state": "{o}[t-1] is taken for {s}[t-1]",
     "the other state at t=0": "{o}0 is taken for {s}0",
 }
@@ -189,13 +189,13 @@ def _cells(right: Lines) -> Found:
         changed(state=state),
     )
     inner = "tanh(c[t])" if right.squash == "tanh" else "c[t]"
-    others = {"tanh": "c[t]", "identity": "tanh(c[t])", "sigmoid": "sigmoid(c[t])"}
+    others = {"tanh": "tanh(c[t])", "identity": "c[t]", "sigmoid": "sigmoid(c[t])"}
     others |= {"tanh of tanh": "tanh(tanh(c[t]))", "relu": "relu(c[t])"}
     for squash, shown in others.items():
         declare = _declared("output", squash) if squash in ("tanh", "identity") else ""
         yield (
             f"h.o * {shown}",
-            f"h is o * {shown} where it must be o * {inner}.{declare}",
+            f"h[t] is o * {shown} where it must be o * {inner}.{declare}",
             "(7)",
             f"h[t] = o * {shown}",
             f"h[t] = o * {inner}",
@@ -205,7 +205,7 @@ def _cells(right: Lines) -> Found:
         shown = out if "[t-1]" in out else out.replace("tanh(c[t])", inner)
         yield (
             f"h.{shown}",
-            f"h is {shown} where it must be o * {inner}.",
+            f"h[t] is {shown} where it must be o * {inner}.",
             "(7)",
             f"h[t] = {shown}",
             f"h[t] = o * {inner}",

@@ -8,11 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
+from torch_ref.diagnosis.confined import confined
 from torch_ref.diagnosis.edits import together
 from torch_ref.diagnosis.evidence import Evidence, explains, fitted, predicted
 from torch_ref.diagnosis.interpreter import gradients
 from torch_ref.diagnosis.quantities import Quantities
-from torch_ref.diagnosis.sum_mistakes import ORDERS
+from torch_ref.diagnosis.sum_mistakes import USUAL_ORDERS
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
@@ -142,7 +143,36 @@ class _Candidate:
     @property
     def mixes(self) -> bool:
         """Whether it puts one gate's block where another's belongs, which others then move."""
-        return any(order in self.mistake.identifier for order in ORDERS)
+        return any(order in self.mistake.identifier for order in USUAL_ORDERS)
+
+
+def match_confined(
+    subject: Subject, known: Catalogue, evidence: Sequence[Evidence], until: float
+) -> list[tuple[Mistake, float]]:
+    """Mistakes that explain all the evidence if they are made at some steps or in one part only.
+
+    Only those are tried that move whatever is wrong.
+
+    Args:
+        until: when to give up, by time.perf_counter.
+    """
+    wrong = [each for each in evidence if not each.right]
+    everything, right = _whole(wrong[0]), _right(subject, known, wrong[0])
+    movers = [
+        each.mistake
+        for each in _candidates(subject, known, wrong[0])
+        if not everything & ~right & ~each.moved
+    ]
+    found: list[tuple[Mistake, float]] = []
+    for mistake in confined(known, subject.implementation.variant, movers):
+        if time.perf_counter() > until:
+            break
+        table = mistake.edit(known.table)
+        if distance(subject, table, wrong[0]) <= half_the_digits(subject):
+            used = share_used(subject, table, evidence)
+            if used is not None:
+                found.append((mistake, used))
+    return found
 
 
 def match_pair(

@@ -25,11 +25,26 @@ from torch_ref.diagnosis.edits import (
     weight,
 )
 from torch_ref.diagnosis.sum_mistakes import ORDERS
-from torch_ref.diagnosis.table import SUMS, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SUMS, Columns, Factor, Table, Term, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.oracles.variant import Variant
 
 Found = Iterator[tuple[str, str, Edit]]
+# Of [W|U] or [U|W], where the columns begin; as many as there are of the right ones.
+_COLUMNS: Mapping[str, Mapping[Columns, str]] = {
+    "dh_carry": {
+        "W|U from the first": "the first H of [W|U], those of x",
+        "U|W the last": "the last H of [U|W], those of x",
+        "W|U one early": "those of [W|U] begin one too early",
+        "U|W one late": "those of [U|W] begin one too late",
+    },
+    "dx": {
+        "U|W from the first": "the first I of [U|W], those of h",
+        "W|U the last": "the last I of [W|U], those of h",
+        "U|W one early": "those of [U|W] begin one too early",
+        "W|U one late": "those of [W|U] begin one too late",
+    },
+}
 _KEPT: tuple[tuple[Literal["last", "first"], str], ...] = (
     ("last", "the last step"),
     ("first", "the first step"),
@@ -39,6 +54,7 @@ _KEPT: tuple[tuple[Literal["last", "first"], str], ...] = (
 def path_mistakes(table: Table, variant: Variant) -> Found:
     """identifier, sentence and edit of each."""
     squashes = variant.output == "tanh"
+    yield from _carries(table)
     yield from _blocks()
     yield from _layers()
     yield from _overwritten(squashes)
@@ -69,28 +85,6 @@ def upstream_mistakes(table: Table) -> Found:
     yield "dc_n.dh_n", "The last c receives dh_n where it needs dc_n.", exchanged[1]
     both = together(*(scaled(Place(t), "0") for t in begin))
     yield "dh_n and dc_n ignored", "dh_n and dc_n are both ignored.", both
-    for carry, words in (("dc_carry", "the cell's gradient"), ("dh_carry", "h's gradient")):
-        old = [factor(Place(carry), 0, Factor(carry)), change(Place(carry), weight=None)]
-        old += [factor(Place(carry), 1, ONE)] if carry == "dc_carry" else []
-        rest = range(1, len(table[carry].terms))
-        old += [scaled(Place(carry, k), "0") for k in rest]
-        yield (
-            f"{carry}.never updated",
-            f"What is carried of {words} from step to step is never updated.",
-            together(*old),
-        )
-        grown = Term((Factor(carry),))
-        yield (
-            f"{carry}.accumulates",
-            f"What is carried of {words} is added to the old carry where it should replace it.",
-            plus(carry, grown),
-        )
-        for limit in (1, 5, 10):
-            yield (
-                f"{carry}.clipped at {limit}",
-                f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
-                clipped(carry, limit),
-            )
     for target in ("dh", "dc"):
         for limit in (1, 5):
             yield (
@@ -156,6 +150,32 @@ def upstream_mistakes(table: Table) -> Found:
         )
 
 
+def _carries(table: Table) -> Found:
+    """What is handed on kept as it was, added up, or clipped."""
+    for carry, words in (("dc_carry", "the cell's gradient"), ("dh_carry", "h's gradient")):
+        old = [factor(Place(carry), 0, Factor(carry)), change(Place(carry), weight=None)]
+        old += [factor(Place(carry), 1, ONE)] if carry == "dc_carry" else []
+        rest = range(1, len(table[carry].terms))
+        old += [scaled(Place(carry, k), "0") for k in rest]
+        yield (
+            f"{carry}.never updated",
+            f"What is carried of {words} from step to step is never updated.",
+            together(*old),
+        )
+        grown = Term((Factor(carry),))
+        yield (
+            f"{carry}.accumulates",
+            f"What is carried of {words} is added to the old carry where it should replace it.",
+            plus(carry, grown),
+        )
+        for limit in (1, 5, 10):
+            yield (
+                f"{carry}.clipped at {limit}",
+                f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
+                clipped(carry, limit),
+            )
+
+
 def _blocks() -> Found:
     """A matrix not transposed, or the wrong block of it."""
     for target, name in (("dh_carry", "weight_hh"), ("dx", "weight_ih")):
@@ -190,12 +210,19 @@ def _blocks() -> Found:
                     *(weight(Place(target, k), Weight(name, b)) for k, b in enumerate(blocks))
                 ),
             )
-        other = "weight_ih" if name == "weight_hh" else "weight_hh"
-        yield (
-            f"{target}.{other}",
-            capitalised(f"{words} is multiplied by {other} where it needs {name}."),
-            together(*(weight(Place(target, k), Weight(other, g)) for k, g in enumerate(GATES))),
-        )
+        for columns, phrase in _COLUMNS[target].items():
+            yield (
+                f"{target}.{columns.replace(' ', '')}",
+                capitalised(
+                    f"{words} is that of the wrong columns of the joined matrix: {phrase}."
+                ),
+                together(
+                    *(
+                        weight(Place(target, k), Weight(name, g, columns=columns))
+                        for k, g in enumerate(GATES)
+                    )
+                ),
+            )
     for order, blocks in ORDERS.items():
         users = [Place(target, k) for target in ("dh_carry", "dx") for k in range(4)]
         edits = [factor(p, 0, Factor(f"dz_{blocks[p.term]}")) for p in users]
@@ -317,6 +344,14 @@ def _other_cells(table: Table, variant: Variant) -> Found:
             together(factor(Place("do"), 1, Factor("c")), factor(Place(state), 2, ONE)),
         )
         squashed = Factor("c", -1, "tanh(y)")
+        yield (
+            "cell.c for tanh(c)",
+            "The backward pass takes c wherever it needs tanh(c).",
+            together(
+                factor(Place("do"), 1, Factor("c")),
+                factor(Place(state), 2, Factor("c", 0, "1-y^2")),
+            ),
+        )
         yield (
             "cell.c = tanh(c)",
             "The backward pass has the cell overwritten by tanh(c).",

@@ -114,6 +114,9 @@ def _weight(weight: Weight) -> str:
         "last": " from column 1 and bias",
         "first": " from column -1",
     }
+    if weight.columns:
+        matrices, where = weight.columns.split(" ", 1)
+        return f"[{matrices}]{block} {where}"
     return f"{weight.name}{block}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 

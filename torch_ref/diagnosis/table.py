@@ -14,6 +14,17 @@ from torch_ref.oracles.variant import STANDARD, Variant
 
 Steps = Literal["every", "first", "last", "not the first", "not the last", "none"]
 Edge = Literal["wrap", "clamp", "zero"]
+Columns = Literal[
+    "",
+    "W|U from the first",
+    "W|U the last",
+    "W|U one early",
+    "W|U one late",
+    "U|W from the first",
+    "U|W the last",
+    "U|W one early",
+    "U|W one late",
+]
 
 
 class Sizes(NamedTuple):
@@ -71,13 +82,15 @@ class Weight:
 
     `name` is "weight_ih", "weight_hh" or "weight_out", which has no blocks. `bias` says how the
     bias, a further column, gets into it where it should not be: added to every column, or as the
-    last or the first column of a block that starts one column too late or too early.
+    last or the first column of a block that starts one column too late or too early. `columns`
+    takes as many columns elsewhere of the two matrices side by side.
     """
 
     name: str
     block: str = ""
     transposed: bool = False
     bias: Literal["", "added", "last", "first"] = ""
+    columns: Columns = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""A mistake at some steps only, or in one of the two parts of the cell's gradient only."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from torch_ref.diagnosis.catalogue import Catalogue, Mistake
+from torch_ref.diagnosis.edits import Edit
+from torch_ref.diagnosis.render import render_difference
+from torch_ref.diagnosis.table import BEGIN, END, Equation, Factor, Steps, Table, Term
+from torch_ref.oracles.variant import Variant
+
+_ELSEWHERE: Mapping[Steps, Steps] = {
+    "first": "not the first",
+    "not the first": "first",
+    "last": "not the last",
+    "not the last": "last",
+}
+_STEP_WORDS: Mapping[Steps, str] = {
+    "first": "at t=0 only",
+    "not the first": "except at t=0",
+    "last": "at the last step only",
+    "not the last": "except at the last step",
+}
+_LOCAL, _CARRIED = "what comes through h[t]", "what t+1 hands back"
+_SPLIT = ("di", "dg", "df", "dc_carry")
+
+
+def confined(known: Catalogue, variant: Variant, mistakes: Sequence[Mistake]) -> Iterator[Mistake]:
+    """Each of some mistakes at t=0 only, except there, and so on, where it can be so confined.
+
+    Args:
+        known: the catalogue that they are of. variant: its cell.
+        mistakes: those to be confined.
+    """
+    for mistake in mistakes:
+        wrong = mistake.edit(known.table)
+        for steps, words in _STEP_WORDS.items():
+            table = _at_steps(known.table, wrong, steps)
+            if table is not None:
+                yield _confined(mistake, table, known.table, variant, words)
+        for part in (_LOCAL, _CARRIED):
+            table = _in_part(known.table, wrong, part)
+            if table is not None:
+                yield _confined(mistake, table, known.table, variant, f"in {part} only")
+
+
+def _confined(
+    mistake: Mistake, table: Table, right: Table, variant: Variant, words: str
+) -> Mistake:
+    line, should_be, number = render_difference(table, right, variant)
+    sentence = f"{mistake.sentence.removesuffix('.')}, {words}."
+    identifier = f"{mistake.identifier}, {words}"
+    return Mistake(identifier, sentence, number, line, should_be, _replaced(right, table))
+
+
+def _replaced(right: Table, wrong: Table) -> Edit:
+    """What makes the wrong equations of a table that has the right ones there."""
+    differing = [wrong[target] for target in right.equations if wrong[target] != right[target]]
+
+    def edit(table: Table) -> Table:
+        for equation in differing:
+            table = table.with_equation(equation)
+        return table
+
+    return edit
+
+
+def _pairs(
+    right: Table, wrong: Table
+) -> Iterator[tuple[Equation, list[tuple[Term | None, Term]]]] | None:
+    """The equations that differ, with their terms; None where more differs than terms."""
+    if (wrong.learning_rate, wrong.forwards) != (right.learning_rate, right.forwards):
+        return None
+    differing = [target for target in right.equations if wrong[target] != right[target]]
+    if any(t in (*BEGIN, *END) or wrong[t].clip != right[t].clip for t in differing):
+        return None
+
+    def each() -> Iterator[tuple[Equation, list[tuple[Term | None, Term]]]]:
+        for target in differing:
+            of_right: list[Term | None] = list(right[target].terms)
+            of_right += [None] * (len(wrong[target].terms) - len(of_right))
+            yield right[target], list(zip(of_right, wrong[target].terms, strict=True))
+
+    return each()
+
+
+def _at_steps(right: Table, wrong: Table, steps: Steps) -> Table | None:
+    pairs = _pairs(right, wrong)
+    if pairs is None:
+        return None
+    table = right
+    for equation, terms in pairs:
+        made: list[Term] = []
+        for is_right, is_wrong in terms:
+            if is_right == is_wrong:
+                made.append(is_wrong)
+                continue
+            if is_wrong.steps != "every" or (is_right and is_right.steps != "every"):
+                return None
+            made += [replace(is_right, steps=_ELSEWHERE[steps])] if is_right else []
+            made.append(replace(is_wrong, steps=steps))
+        table = table.with_equation(replace(equation, terms=tuple(made)))
+    return table
+
+
+def _in_part(right: Table, wrong: Table, part: str) -> Table | None:
+    """Of di, dg, df and what is handed on, each a multiple of dc, which has two parts."""
+    pairs = _pairs(right, wrong)
+    if pairs is None or "dc_total" in right.equations or len(right["dc"].terms) != 2:
+        return None
+    local = right["dc"].terms[0].factors
+    parts = {_LOCAL: local, _CARRIED: (Factor("dc_carry"),)}
+    other = _CARRIED if part == _LOCAL else _LOCAL
+    table = right
+    for equation, terms in pairs:
+        if equation.target not in _SPLIT:
+            return None
+        made: list[Term] = []
+        for is_right, is_wrong in terms:
+            if is_right == is_wrong:
+                made.append(is_wrong)
+                continue
+            if is_right is None or not (_has_dc(is_right) and _has_dc(is_wrong)):
+                return None
+            made.append(_with(is_right, parts[other]))
+            made.append(_with(is_wrong, parts[part]))
+        table = table.with_equation(replace(equation, terms=tuple(made)))
+    return table
+
+
+def _has_dc(term: Term) -> bool:
+    return term.factors[0] == Factor("dc")
+
+
+def _with(term: Term, part: tuple[Factor, ...]) -> Term:
+    return replace(term, factors=(*part, *term.factors[1:]))
