@@ -7,6 +7,7 @@ from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.edits import Edit
 from torch_ref.diagnosis.render import render_difference
 from torch_ref.diagnosis.table import BEGIN, END, Equation, Factor, Steps, Table, Term
+from torch_ref.diagnosis.words import TARGET_WORDS
 from torch_ref.oracles.variant import Variant
 
 _ELSEWHERE: Mapping[Steps, Steps] = {
@@ -42,6 +43,11 @@ def confined(known: Catalogue, variant: Variant, mistakes: Sequence[Mistake]) ->
             table = _in_part(known.table, wrong, part)
             if table is not None:
                 yield _confined(mistake, table, known.table, variant, f"in {part} only")
+        for user in _SPLIT:
+            table = _in_user(known.table, wrong, user)
+            if table is not None:
+                words = f"where {TARGET_WORDS[user]} is computed only"
+                yield _confined(mistake, table, known.table, variant, words)
 
 
 def _confined(
@@ -126,6 +132,22 @@ def _in_part(right: Table, wrong: Table, part: str) -> Table | None:
             made.append(_with(is_wrong, parts[part]))
         table = table.with_equation(replace(equation, terms=tuple(made)))
     return table
+
+
+def _in_user(right: Table, wrong: Table, user: str) -> Table | None:
+    """A mistake in dc where dc is written out once for each of those that need it."""
+    pairs = _pairs(right, wrong)
+    if pairs is None or [equation.target for equation, _ in pairs] != ["dc"]:
+        return None
+    equation, made = right[user], []
+    for term in equation.terms:
+        if term.factors[0] != Factor("dc"):
+            made.append(term)
+            continue
+        for part in wrong["dc"].terms:
+            factors = (*part.factors, *term.factors[1:])
+            made.append(replace(part, factors=factors, scale=(*part.scale, *term.scale)))
+    return right.with_equation(replace(equation, terms=tuple(made)))
 
 
 def _has_dc(term: Term) -> bool:

@@ -55,7 +55,8 @@ def locate_first_wrong(subject: Subject, seed: int) -> str:
         ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
         ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
         ({"T": 3, "B": 2, "L": 3}, "Right for one layer and for two; wrong for three"),
-        ({"T": 50, "H": 2}, "Right for a few steps; wrong at T=50"),
+        ({"T": 2, "I": 3}, "Right for I = 2 and H = 3; wrong for I = H = 3"),
+        ({"T": 50, "H": 3}, "Right for a few steps; wrong at T=50"),
     )
     for sizes, sentence in larger:
         found = probes.run(None, **sizes)
@@ -82,16 +83,19 @@ def _forward(probes: _Probes) -> str:
             continue
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
         if wrong:
+            returned = [tensor.name for tensor in evidence.forward.tensors]
             return (
                 f"The forward pass is wrong, in {joined(wrong)}, {words}. "
-                f"{_of_forward(wrong)}".rstrip()
+                f"{_of_forward(wrong, returned)}".rstrip()
             )
     return ""
 
 
-def _of_forward(wrong: Sequence[str]) -> str:
+def _of_forward(wrong: Sequence[str], returned: Sequence[str]) -> str:
     if wrong == ["loss"]:
-        return "Look at the head, the softmax and the mean, equations (19) to (25)."
+        return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."
+    if "c_n" not in returned:
+        return "Look at equations (1) to (7)."
     if "c_n" not in wrong:
         return "The last cell is right: look at h, equation (7), and at what is returned."
     if "y" not in wrong and "h_n" not in wrong:

@@ -1,4 +1,4 @@
-"""Mistakes around the loop: carries, upstream, blocks of matrices, the stack, what was kept."""
+"""Mistakes around the loop: carries, upstream, the stack, what was kept."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 from manual_lstm.params import GATES
+from torch_ref.diagnosis.block_mistakes import block_mistakes
 from torch_ref.diagnosis.edits import (
     ONE,
     Edit,
@@ -22,29 +23,12 @@ from torch_ref.diagnosis.edits import (
     scaled,
     times,
     together,
-    weight,
 )
-from torch_ref.diagnosis.sum_mistakes import ORDERS
-from torch_ref.diagnosis.table import SUMS, Columns, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SUMS, Factor, Table, Term
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.oracles.variant import Variant
 
 Found = Iterator[tuple[str, str, Edit]]
-# Of [W|U] or [U|W], where the columns begin; as many as there are of the right ones.
-_COLUMNS: Mapping[str, Mapping[Columns, str]] = {
-    "dh_carry": {
-        "W|U from the first": "the first H of [W|U], those of x",
-        "U|W the last": "the last H of [U|W], those of x",
-        "W|U one early": "those of [W|U] begin one too early",
-        "U|W one late": "those of [U|W] begin one too late",
-    },
-    "dx": {
-        "U|W from the first": "the first I of [U|W], those of h",
-        "W|U the last": "the last I of [W|U], those of h",
-        "U|W one early": "those of [U|W] begin one too early",
-        "W|U one late": "those of [W|U] begin one too late",
-    },
-}
 _KEPT: tuple[tuple[Literal["last", "first"], str], ...] = (
     ("last", "the last step"),
     ("first", "the first step"),
@@ -55,7 +39,7 @@ def path_mistakes(table: Table, variant: Variant) -> Found:
     """identifier, sentence and edit of each."""
     squashes = variant.output == "tanh"
     yield from _carries(table)
-    yield from _blocks()
+    yield from block_mistakes()
     yield from _layers()
     yield from _overwritten(squashes)
     yield from _other_cells(table, variant)
@@ -174,64 +158,6 @@ def _carries(table: Table) -> Found:
                 f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
                 clipped(carry, limit),
             )
-
-
-def _blocks() -> Found:
-    """A matrix not transposed, or the wrong block of it."""
-    for target, name in (("dh_carry", "weight_hh"), ("dx", "weight_ih")):
-        words = TARGET_WORDS[target]
-        whole = [weight(Place(target, k), Weight(name, g, True)) for k, g in enumerate(GATES)]
-        yield (
-            f"{target}.transposed",
-            capitalised(f"{words} is multiplied by the transpose of each gate's block of {name}."),
-            together(*whole),
-        )
-        for k, gate in enumerate(GATES):
-            yield (
-                f"{target}.{gate} transposed",
-                capitalised(f"{words} has {GATE_WORDS[gate]}'s block of {name} transposed."),
-                whole[k],
-            )
-            for other in GATES:
-                if other != gate:
-                    yield (
-                        f"{target}.{gate} through {other}",
-                        capitalised(
-                            f"{words} multiplies dz_{gate} by {GATE_WORDS[other]}'s block of "
-                            f"{name} where it needs {GATE_WORDS[gate]}'s."
-                        ),
-                        weight(Place(target, k), Weight(name, other)),
-                    )
-        for order, blocks in ORDERS.items():
-            yield (
-                f"{target}.{order}",
-                capitalised(f"{words} takes the blocks of {name} with {order}."),
-                together(
-                    *(weight(Place(target, k), Weight(name, b)) for k, b in enumerate(blocks))
-                ),
-            )
-        for columns, phrase in _COLUMNS[target].items():
-            yield (
-                f"{target}.{columns.replace(' ', '')}",
-                capitalised(
-                    f"{words} is that of the wrong columns of the joined matrix: {phrase}."
-                ),
-                together(
-                    *(
-                        weight(Place(target, k), Weight(name, g, columns=columns))
-                        for k, g in enumerate(GATES)
-                    )
-                ),
-            )
-    for order, blocks in ORDERS.items():
-        users = [Place(target, k) for target in ("dh_carry", "dx") for k in range(4)]
-        edits = [factor(p, 0, Factor(f"dz_{blocks[p.term]}")) for p in users]
-        for kind in ("weight_ih", "weight_hh", "bias"):
-            edits += [
-                factor(Place(f"d{kind}.{gate}"), 0, Factor(f"dz_{b}"))
-                for gate, b in zip(GATES, blocks, strict=True)
-            ]
-        yield f"dz.{order}", f"The gates' gradients are joined with {order}.", together(*edits)
 
 
 def _layers() -> Found:

@@ -20,13 +20,17 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
         )
         return
     count = {1: "One mistake explains", 2: "Two mistakes together explain"}
-    yield Text(f"{count[len(finding.mistakes)]} every difference to rounding:\n")
+    forward = finding.mistakes[0].identifier.startswith("forward.")
+    what = "every output of the forward pass" if forward else "every difference"
+    yield Text(f"{count[len(finding.mistakes)]} {what} to rounding:\n")
     for mistake in finding.mistakes:
         yield Text.assemble("  ", (mistake.sentence, "bold"), f"  equation {mistake.equation}")
         yield Text(f"      {mistake.wrong}\n        ->  {mistake.right}\n")
     for other in finding.alternatives:
         sentences = " ".join(mistake.sentence for mistake in other)
         yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
+    if forward:
+        yield Text("Mend that first: of a wrong forward pass no gradient can be right.")
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:
