@@ -144,7 +144,7 @@ def _derivatives(table: Table, squashes: bool) -> Found:
             capitalised(f"{words} lacks {right}."),
             factor(place, number, ONE),
         )
-        names = ["(1-y^2)^2", "1-y", "1+y^2", "y^2-1", "y^2", "1-tanh(y)^2", "y(1-y)"]
+        names = ["(1-y^2)^2", "1-y", "(1-y)^2", "1+y^2", "y^2-1", "y^2", "1-tanh(y)^2", "y(1-y)"]
         if not tanh:
             names = ["(y(1-y))^2", "1-y", "y(1+y)", "y^2", "s(1-s), s = sigmoid(y)", "1-y^2"]
         for name in names:

@@ -8,7 +8,7 @@ from typing import Any
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.forward_matching import explain_forward
-from torch_ref.diagnosis.kept import find_kept
+from torch_ref.diagnosis.kept import find_kept, find_modified
 from torch_ref.diagnosis.locate import locate_first_wrong
 from torch_ref.diagnosis.matching import (
     Finding,
@@ -19,6 +19,7 @@ from torch_ref.diagnosis.matching import (
 )
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
+from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject
 from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.oracles.case import Case
@@ -78,9 +79,17 @@ def diagnose(
             finding = _explain(subject, evidence, seed, started + seconds)
         else:
             finding = explain_forward(subject, seed, started + seconds)
-        located = "" if finding else locate_first_wrong(subject, seed)
+        located = "" if finding else _clipped(subject) or locate_first_wrong(subject, seed)
+    elif not wrong and not located:
+        modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+        finding = Finding((modified,), 0.0) if modified else None
     wrong = wrong or finding is not None or bool(located)
     return Diagnosis(finding, located, wrong, time.perf_counter() - started)
+
+
+def _clipped(subject: Subject) -> str:
+    clipping = find_clipping(subject)
+    return "" if clipping is None else clipping.sentence
 
 
 def _subject(implementation: Any) -> Subject:

@@ -223,7 +223,7 @@ def _returned() -> Found:
         for other in others:
             yield (
                 f"{name}.{other}",
-                f"{name} is {other} where it must be {right}.",
+                f"what is returned as {name} is {other} where it must be {right}.",
                 "(7)",
                 f"{name} = {other}",
                 f"{name} = {right}",

@@ -259,11 +259,13 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
         return a.number(np.ones((1, 1, 1)))
     array = env[factor.name + ("+" if factor.layer else "")]
     before = 1 if factor.name in ("c", "h") else 0
-    plain = factor.shift == 0 and not factor.at
+    plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
-        index = np.arange(steps) + before + factor.shift
+        step = np.arange(steps)[:: -1 if factor.at == "reversed" else 1] + factor.step
+        step = np.clip(step, 0, steps - 1) if factor.edge == "clamp" and factor.step else step
+        index = (step % steps if factor.step else step) + before + factor.shift
         count = steps + before
-        if factor.at:
+        if factor.at in ("last", "first"):
             index = np.full(steps, count - 1 if factor.at == "last" else before)
         outside = (index < 0) | (index >= count)
         index = index % count if factor.edge == "wrap" else np.clip(index, 0, count - 1)

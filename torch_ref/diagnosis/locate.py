@@ -138,9 +138,10 @@ def _one_step(probes: _Probes, evidence: Evidence) -> str:
     gates = _gates(evidence)
     if evidence.case.targets is not None:
         return _of_gates(gates, one_step=True)
-    if probes.right(_zero("dc_n")):
+    takes_dc_n = "dc_n" not in probes.subject.abilities.ignored
+    if takes_dc_n and probes.right(_zero("dc_n")):
         return "Right without dc_n: look at how dc_n enters, equation (11)."
-    if probes.right(_zero("dy", "dh_n")):
+    if takes_dc_n and probes.right(_zero("dy", "dh_n")):
         return (
             f"Right with dc_n alone, so what comes through h[t] is wrong. "
             f"{_of_gates(gates, one_step=True)}"

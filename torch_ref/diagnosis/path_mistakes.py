@@ -24,7 +24,7 @@ from torch_ref.diagnosis.edits import (
     times,
     together,
 )
-from torch_ref.diagnosis.table import SUMS, Factor, Table, Term
+from torch_ref.diagnosis.table import SUMS, Factor, Steps, Table, Term
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.oracles.variant import Variant
 
@@ -40,6 +40,7 @@ def path_mistakes(table: Table, variant: Variant) -> Found:
     squashes = variant.output == "tanh"
     yield from _carries(table)
     yield from block_mistakes()
+    yield from _loop(table)
     yield from _layers()
     yield from _overwritten(squashes)
     yield from _other_cells(table, variant)
@@ -160,6 +161,47 @@ def _carries(table: Table) -> Found:
             )
 
 
+def _loop(table: Table) -> Found:
+    """Steps that the loop leaves out, or takes in the opposite order."""
+    sums = [Place("dx", k) for k in range(4)]
+    sums += [Place(target) for target in SUMS if target in table.equations]
+    spans: tuple[tuple[Steps, Steps, str, str], ...] = (
+        ("first", "not the first", "t=0", "dh0 and dc0 are what t=1 handed back"),
+        ("last", "not the last", "the last step", "it begins one step too early"),
+    )
+    for skipped, others, words, effect in spans:
+        edits = [only_at(place, others) for place in sums]
+        for carry in ("dh_carry", "dc_carry"):
+            edits += [only_at(Place(carry, k), others) for k in range(len(table[carry].terms))]
+            edits.append(plus(carry, Term((Factor(carry),), steps=skipped)))
+        yield (
+            f"loop.without {words}",
+            f"The loop over the steps leaves out {words}: {effect}.",
+            together(*edits),
+        )
+    yield (
+        "dx.reversed",
+        "The gradient of x has its steps in the opposite order.",
+        together(*(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed"))
+                   for k, g in enumerate(GATES))),
+    )  # fmt: skip
+    dy = factor(Place("dh"), 0, Factor("dy", at="reversed"))
+    yield "dy.reversed", "dy is taken in the opposite order of the steps.", dy
+    kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
+    for by, edge, words in (
+        (-1, "wrap", "cyclically"),
+        (1, "wrap", "cyclically"),
+        (-1, "clamp", "at the end the nearest"),
+        (1, "clamp", "at the end the nearest"),
+    ):
+        moved = lambda f, by=by, edge=edge: replace(f, step=by, edge=edge)  # noqa: E731
+        yield (
+            f"cache.t{by:+d} {edge}",
+            f"The backward step t uses everything that the forward step t{by:+d} kept ({words}).",
+            everywhere(_named(*kept), moved),
+        )
+
+
 def _layers() -> Found:
     """A stack joined wrongly."""
     below = Place("below")
@@ -278,6 +320,12 @@ def _other_cells(table: Table, variant: Variant) -> Found:
                 factor(Place(state), 2, Factor("c", 0, "1-y^2")),
             ),
         )
+        before = (Factor("c", -1, "tanh(y)"), Factor("c", -1, "1-tanh(y)^2"))
+        yield (
+            "cell.tanh(c[t-1])",
+            "The backward pass takes tanh(c[t-1]) wherever it needs tanh(c[t]).",
+            together(factor(Place("do"), 1, before[0]), factor(Place(state), 2, before[1])),
+        )
         yield (
             "cell.c = tanh(c)",
             "The backward pass has the cell overwritten by tanh(c).",
@@ -301,6 +349,18 @@ def _other_cells(table: Table, variant: Variant) -> Found:
         "The backward pass couples i = 1 - f, the forward pass does not.",
         plus("df", Term((Factor("dc"), Factor("g")), scale=("-1",))),
     )
+    if variant.peepholes:
+        swapped = everywhere(_named("w_ci", "w_cf"), _renamed({"w_ci": "w_cf", "w_cf": "w_ci"}))
+        sentence = "The backward pass reads the peepholes of i and f for each other."
+        yield "peepholes.i and f", sentence, swapped
+        both = together(*(scaled(Place("dc_carry", k), "0") for k in (1, 2)))
+        sentence = "The peepholes of i and f are left out of what the cell's gradient hands to t-1."
+        yield "peepholes.not handed on", sentence, both
+        every = together(both, scaled(Place(state, 2), "0"))
+        yield "peepholes.no gradient", "No gradient goes through the peepholes to the cell.", every
+        place = Place(state, 2)
+        sentence = "The cell's gradient takes do where it needs dz_o, in the peephole's part."
+        yield "peepholes.do for dz_o", sentence, factor(place, 0, Factor("do"))
     exchange = {"i": "f", "f": "i"}
     yield (
         "gates.i and f read for each other",

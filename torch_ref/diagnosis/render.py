@@ -17,6 +17,7 @@ _FUNCTIONS = {
     "y^2-1": "({y}**2 - 1)",
     "y^2": "{y}**2",
     "1/y": "1 / {y}",
+    "(1-y)^2": "(1 - {y})**2",
     "sigmoid(y)": "sigmoid({y})",
     "tanh(y)": "tanh({y})",
     "s(1-s), s = sigmoid(y)": "sigmoid({y}) * (1 - sigmoid({y}))",
@@ -24,6 +25,7 @@ _FUNCTIONS = {
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
+    "of the last member only": "{y} of member B-1",
 }
 _AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
 _ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
@@ -134,6 +136,7 @@ def _factor(factor: Factor, variant: Variant) -> str:
     else:
         y = name
     y += " of another layer" if factor.layer else ""
+    y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)
 
 
@@ -146,7 +149,7 @@ def _time(factor: Factor) -> str:
 
 
 def _fixed(factor: Factor) -> str:
-    return "T-1" if factor.at == "last" else "0"
+    return {"last": "T-1", "first": "0", "reversed": "T-1-t"}[factor.at]
 
 
 def joined(parts: Sequence[str]) -> str:

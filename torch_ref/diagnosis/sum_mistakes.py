@@ -80,6 +80,14 @@ def sum_mistakes(table: Table) -> Found:
     for name in PEEPHOLES:
         if f"d{name}" in table.equations:
             groups[name] = (TARGET_WORDS[f"d{name}"], (Place(f"d{name}"),))
+            shift = 0 if name == "weight_co" else -1
+            for new in (Factor("c", -1 - shift), Factor("h", -1), Factor("h"), Factor("c_out")):
+                shown, needed = (
+                    f"{each.name.replace('c_out', 'tanh(c)')}[t{'-1' if each.shift else ''}]"
+                    for each in (new, Factor("c", shift))
+                )
+                sentence = f"{TARGET_WORDS[f'd{name}']} uses {shown} where it needs {needed}."
+                yield f"{name}.{shown}", capitalised(sentence), factor(Place(f"d{name}"), 1, new)
     for name, (words, places) in groups.items():
         yield from of_sum(name, words, places)
     for kind in KINDS:
@@ -100,8 +108,14 @@ def of_sum(name: str, words: str, places: tuple[Place, ...]) -> Found:
     for steps, verb in SPANS:
         edit = together(*(only_at(place, steps) for place in places))  # type: ignore[arg-type]
         yield f"{name}.{steps}", capitalised(f"{words} {verb}."), edit
-    edit = together(*(function(place, 0, "of the first member only") for place in places))
-    yield f"{name}.member 0", capitalised(f"{words} has the first of the batch only."), edit
+    for which, member in (("first", "0"), ("last", "B-1")):
+        only = f"of the {which} member only"
+        edit = together(*(function(place, 0, only) for place in places))
+        yield (
+            f"{name}.member {member}",
+            capitalised(f"{words} has the {which} of the batch only."),
+            edit,
+        )
     for limit in (1, 5):
         edit = together(*(clipped(place.target, limit) for place in places))
         yield (

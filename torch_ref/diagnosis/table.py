@@ -64,7 +64,9 @@ class Factor:
         function: of the quantity, a key of `interpreter.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
             nearest step that there is, or zero.
-        at: "last" or "first", for that step's value at every step.
+        at: "last" or "first", for that step's value at every step; "reversed" for T-1-t's at t.
+        step: of which step, counted from t, everything that it kept is taken, cyclically or, with
+            the edge "clamp", at the end the nearest.
         layer: how many layers further up, cyclically; for dh_n, dc_n, dh0 and dc0.
     """
 
@@ -72,7 +74,8 @@ class Factor:
     shift: int = 0
     function: str = ""
     edge: Edge = "wrap"
-    at: Literal["", "last", "first"] = ""
+    at: Literal["", "last", "first", "reversed"] = ""
+    step: int = 0
     layer: int = 0
 
 
