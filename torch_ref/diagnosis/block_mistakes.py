@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.edits import Edit, Place, factor, together, weight
+from torch_ref.diagnosis.edits import Edit, Place, factor, scaled, together, weight
 from torch_ref.diagnosis.sum_mistakes import ORDERS
 from torch_ref.diagnosis.table import Columns, Factor, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised
@@ -24,6 +24,10 @@ _COLUMNS: Mapping[str, Mapping[Columns, str]] = {
         "W|U one late": "those of [W|U] begin one too late",
     },
 }
+
+
+def _only(target: str, gate: str) -> list[Edit]:
+    return [scaled(Place(target, k), "0") for k, other in enumerate(GATES) if other != gate]
 
 
 def block_mistakes() -> Found:
@@ -61,6 +65,14 @@ def block_mistakes() -> Found:
                     ),
                     factor(Place(target, k), 0, Factor(new)),
                 )
+        for gate in GATES:
+            yield (
+                f"{target}.only {gate}",
+                capitalised(
+                    f"{words} has {GATE_WORDS[gate]}'s part only: it is overwritten (= for +=)."
+                ),
+                together(*_only(target, gate)),
+            )
         yield (
             f"{target}.after the activation",
             capitalised(f"{words} is computed from the gates' gradients after their activation."),
@@ -87,6 +99,13 @@ def block_mistakes() -> Found:
                     )
                 ),
             )
+    for gate in GATES:
+        yield (
+            f"dh_carry and dx.only {gate}",
+            f"What goes back through the weights to h and x is {GATE_WORDS[gate]}'s part only: it "
+            "is overwritten (= for +=).",
+            together(*_only("dh_carry", gate), *_only("dx", gate)),
+        )
     for order, blocks in ORDERS.items():
         users = [Place(target, k) for target in ("dh_carry", "dx") for k in range(4)]
         edits = [factor(p, 0, Factor(f"dz_{blocks[p.term]}")) for p in users]

@@ -47,7 +47,9 @@ def of_gates(names: Sequence[str], **values: Any) -> LinesEdit:
     return edit
 
 
-def _of_each(values: Mapping[str, Mapping[str, Any]]) -> LinesEdit:
+def of_each(values: Mapping[str, Mapping[str, Any]]) -> LinesEdit:
+    """Give each of some gates' lines other values."""
+
     def edit(lines: Lines) -> Lines:
         for gate, each in values.items():
             lines = of_gates([gate], **each)(lines)
@@ -127,9 +129,7 @@ def _blocks(right: Lines) -> Found:
     for first, second in itertools.combinations(GATES, 2):
         for kind in ("wub", *_KINDS):
             of = "blocks" if kind == "wub" else f"blocks of {_KINDS[kind]}"
-            edit = _of_each(
-                {first: dict.fromkeys(kind, second), second: dict.fromkeys(kind, first)}
-            )
+            edit = of_each({first: dict.fromkeys(kind, second), second: dict.fromkeys(kind, first)})
             yield (
                 f"z.{kind} of {first} and {second} exchanged",
                 f"the {of} of {first} and {second} are exchanged: {GATE_WORDS[first]} reads "
@@ -147,7 +147,7 @@ def _blocks(right: Lines) -> Found:
             "(1)",
             f"i, f, g, o from the blocks {called}",
             "i, f, g, o from the blocks i, f, g, o",
-            _of_each({g: dict.fromkeys("wub", o) for g, o in zip(GATES, order, strict=True)}),
+            of_each({g: dict.fromkeys("wub", o) for g, o in zip(GATES, order, strict=True)}),
         )
     for gates, words in (*(((g,), GATE_WORDS[g]) for g in GATES), (tuple(GATES), "every gate")):
         name = gates[0] if len(gates) == 1 else "*"
@@ -198,11 +198,16 @@ def _biases(right: Lines) -> Found:
     groups = [((gate,), GATE_WORDS[gate]) for gate in GATES] + [(tuple(GATES), "every gate")]
     for gates, words in groups:
         name = gates[0] if len(gates) == 1 else "*"
-        for times, verb, shown in ((2, "has its bias twice", "2 *"), (-1, "subtracts it", "-")):
-            sentence = f"{words} {verb}." if times == 2 else f"{words} subtracts its bias."
-            line = _pre(gates[0], {}).replace("bias", f"{shown} bias")
+        biases = (
+            (2.0, "has its bias twice", "2 * "),
+            (0.5, "has half of its bias: of a bias in two parts one is not added", "1/2 * "),
+            (-1.0, "subtracts its bias", "-"),
+        )
+        for times, verb, shown in biases:
+            line = _pre(gates[0], {}).replace("bias", f"{shown}bias")
             edit = of_gates(gates, bias_factor=times)
-            yield f"z_{name}.bias * {times}", sentence, "(1)", line, _pre(gates[0], {}), edit
+            sentence = f"{words} {verb}."
+            yield f"z_{name}.bias * {times:g}", sentence, "(1)", line, _pre(gates[0], {}), edit
         for plus in (1, -1):
             line = f"{_pre(gates[0], {})} {plus:+d}"
             sentence = f"{words} has {plus:+d} added to its bias."

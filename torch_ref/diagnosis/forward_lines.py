@@ -27,17 +27,18 @@ class Gate:
         w, u, b: whose blocks of weight_ih, weight_hh and the bias it reads; "" is none.
         bias_factor, plus: the bias is multiplied by the one, and the other added to it.
         transposed: whether its block of weight_hh is.
-        peephole: the state that it sees: "", "c[t-1]" or "c[t]".
+        peephole: the state that it sees: "", "c[t-1]" or "c[t]". p: through whose peephole.
     """
 
     activation: str
     w: str
     u: str
     b: str
-    bias_factor: int = 1
+    bias_factor: float = 1
     plus: int = 0
     transposed: bool = False
     peephole: str = ""
+    p: str = ""
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ BEFORE: Mapping[str, Callable[[int, Array, Array, Array], Array]] = {
     "zero at t=0": lambda t, own, start, other: own if t else np.zeros_like(own),
     "zero": lambda t, own, start, other: np.zeros_like(own),
     "the other state": lambda t, own, start, other: other,
+    "the other state after t=0": lambda t, own, start, other: other if t else own,
     "the other state at t=0": lambda t, own, start, other: own if t else other,
 }
 ORDERS: Mapping[str, Callable[[int, int], int]] = {
@@ -273,7 +275,8 @@ def _layer(
                 c_next = ACTIVATIONS[lines.state](a, CELLS[lines.cell](a, s))
             if line.peephole:
                 seen = c if line.peephole == "c[t-1]" else c_next
-                z[gate] = a.rnd(z[gate] + a.rnd(w[f"weight_c{gate}_l{own}"][..., None, :] * seen))
+                weight = w[f"weight_c{line.p or gate}_l{own}"][..., None, :]
+                z[gate] = a.rnd(z[gate] + a.rnd(weight * seen))
             active[gate] = ACTIVATIONS[line.activation](a, z[gate])
             if gate == "i" and lines.coupled:
                 active["i"] = a.rnd(1 - active["f"])

@@ -13,6 +13,7 @@ from torch_ref.diagnosis.forward_gate_mistakes import (
     changed,
     declared,
     gate_mistakes,
+    of_each,
     of_gates,
 )
 from torch_ref.diagnosis.forward_lines import (
@@ -32,6 +33,7 @@ _STATES = {
     "its own start at every step": "{s}0 is taken for {s}[t-1] at every step: {s} is not carried",
     "the other state": "{o}[t-1] is taken for {s}[t-1]",
     "the other state at t=0": "{o}0 is taken for {s}0",
+    "the other state after t=0": "{o}[t-1] is taken for {s}[t-1], but for t=0",
 }
 _ORDER_WORDS = {
     "[t-1]": "that of t-1, at t=0 the last",
@@ -106,6 +108,7 @@ def _states() -> Found:
                 "zero": "0",
                 "the other state": f"{other}[t-1]",
                 "the other state at t=0": f"{own}0 = {other}0",
+                "the other state after t=0": f"{other}[t-1]",
             }[before]
             yield (
                 f"{own}[t-1].{before}",
@@ -144,7 +147,7 @@ def _cells(right: Lines) -> Found:
     lines = (right.cell, squashed) if state == "identity" else (squashed, right.cell)
     yield (
         "c.tanh" if state == "tanh" else "c.without tanh",
-        f"c is {lines[0]} where it must be {lines[1]}."
+        f"c[t] is {lines[0]} where it must be {lines[1]}."
         + declared("state", "tanh" if state == "tanh" else "linear"),
         "(32)",
         f"c[t] = {lines[0]}",
@@ -189,6 +192,16 @@ def _peepholes(right: Lines) -> Found:
                 f"z_{gate} += weight_c{gate} * {seen}" if seen else f"z_{gate}",
                 f"z_{gate} += weight_c{gate} * {line.peephole}",
                 of_gates([gate], peephole=seen),
+            )
+    for first, second in (("i", "f"), ("i", "o"), ("f", "o")):
+        if right.gates["i"].peephole:
+            yield (
+                f"z.peepholes of {first} and {second} exchanged",
+                f"{GATE_WORDS[first]} and {GATE_WORDS[second]} have each other's peephole.",
+                "(34)",
+                f"z_{first} += weight_c{second} * {right.gates[first].peephole}",
+                f"z_{first} += weight_c{first} * {right.gates[first].peephole}",
+                of_each({first: {"p": second}, second: {"p": first}}),
             )
     if any(line.peephole for line in right.gates.values()):
         edit = of_gates(GATES, peephole="")

@@ -147,12 +147,13 @@ def _carries(table: Table) -> Found:
             f"What is carried of {words} from step to step is never updated.",
             together(*old),
         )
-        grown = Term((Factor(carry),))
-        yield (
-            f"{carry}.accumulates",
-            f"What is carried of {words} is added to the old carry where it should replace it.",
-            plus(carry, grown),
-        )
+        whole = carry.removesuffix("_carry")
+        for old_value, what in ((carry, "the old carry"), (whole, f"the whole of {whole}")):
+            yield (
+                f"{carry}.accumulates {old_value}".removesuffix(f" {carry}"),
+                f"What is carried of {words} is added to {what} where it should replace it.",
+                plus(carry, Term((Factor(old_value),))),
+            )
         for limit in (1, 5, 10):
             yield (
                 f"{carry}.clipped at {limit}",
@@ -185,8 +186,13 @@ def _loop(table: Table) -> Found:
         together(*(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed"))
                    for k, g in enumerate(GATES))),
     )  # fmt: skip
-    dy = factor(Place("dh"), 0, Factor("dy", at="reversed"))
-    yield "dy.reversed", "dy is taken in the opposite order of the steps.", dy
+    ats: tuple[tuple[Literal["first", "last", "reversed"], str], ...] = (
+        ("reversed", "is taken in the opposite order of the steps"),
+        ("first", "of t=0 is taken at every step"),
+        ("last", "of the last step is taken at every step"),
+    )
+    for at, words in ats:
+        yield f"dy.{at}", f"dy {words}.", factor(Place("dh"), 0, Factor("dy", at=at))
     kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
     for by, edge, words in (
         (-1, "wrap", "cyclically"),

@@ -13,12 +13,13 @@ from torch_ref.diagnosis.edits import (
     function,
     only_at,
     outer,
+    plus,
     scaled,
     together,
     weight,
 )
 from torch_ref.diagnosis.render import joined
-from torch_ref.diagnosis.table import PEEPHOLES, Factor, Table, Weight
+from torch_ref.diagnosis.table import PEEPHOLES, Factor, Table, Term, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised
 
 Found = Iterator[tuple[str, str, Edit]]
@@ -148,6 +149,16 @@ def _of_gates(kinds: tuple[str, ...], name: str) -> Found:
                     capitalised(f"{words} is computed from dz_{other}, {GATE_WORDS[other]}'s."),
                     each(lambda place, new=new: factor(place, 0, new)),  # type: ignore[misc]
                 )
+            if other != gate:
+                edit = together(
+                    *(scaled(place, "0") for place in places),
+                    *(plus(f"d{kind}.{other}", _share(kind, gate)) for kind in kinds),
+                )
+                yield (
+                    f"{name}[{gate}].into {other}",
+                    capitalised(f"{words} is added to {GATE_WORDS[other]}'s block."),
+                    edit,
+                )
         for before, which in ((f"d{gate}", "after"), ("dh", "h's"), ("dc", "c's")):
             of = "the gradient after the activation" if which == "after" else f"{which} gradient"
             new = Factor(before)
@@ -175,6 +186,12 @@ def _of_gates(kinds: tuple[str, ...], name: str) -> Found:
             f"The blocks of the gradient of {named} have {order}.",
             together(*edits),
         )
+
+
+def _share(kind: str, gate: str) -> Term:
+    """What a gate adds to its block of a weight's gradient."""
+    of = {"weight_ih": Factor("x"), "weight_hh": Factor("h", -1), "bias": Factor("one")}
+    return Term((Factor(f"dz_{gate}"),), outer=of[kind])
 
 
 def _of_joined() -> Found:

@@ -198,7 +198,7 @@ def check_linearity(subject: Subject, case: Case) -> Comparison | None:
     adds = compare_gradients({name: second[name] for name in names}, kept, limit)
     if comparison.verdict != adds.verdict == "agree":
         return _require(comparison, "The pullback adds to the gradients of its last call")
-    return _require(comparison, "The pullback is not linear")
+    return _require(comparison, "The pullback is not linear: it remembers its last call")
 
 
 def check_clipping(subject: Subject, case: Case) -> Comparison | None:
