@@ -240,6 +240,11 @@ def _terms(table: Table) -> Found:
         inside = f"{part} in {TARGET_WORDS[target]}"
         places[Place(state if target == "dc" else target, term)] = inside
     places |= {Place(target): f"the whole of {TARGET_WORDS[target]}" for target in whole}
+    if len(table["df"].terms) > 1:  # coupled: f stands for i too
+        places[Place("df")] = f"c[t-1] in {TARGET_WORDS['df']}"
+        places[Place("df", 1)] = f"g in {TARGET_WORDS['df']}"
+        both = tuple(Place("df", k) for k in range(2))
+        yield from _scales("df", f"the whole of {TARGET_WORDS['df']}", both)
     if len(table[state].terms) > 2:
         places[Place(state, 2)] = "the output gate's peephole in the cell's gradient"
     for number, gate in enumerate(("i", "f")):

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.forward_matching import explain_forward
@@ -67,7 +68,7 @@ def diagnose(
     if known_wrong is not None:
         evidence.append(known_wrong)
     finding, located = None, ""
-    wrong = not all(each.right and each.forward.verdict != "disagree" for each in evidence)
+    wrong = not all(each.right and each.forward_right for each in evidence)
     try:
         kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed))
     except Exception:  # a crash is a finding of the campaign's
@@ -75,7 +76,7 @@ def diagnose(
     if kept is not None:
         finding = Finding((kept,), 1.0)
     elif wrong and not located:
-        if all(each.forward.verdict == "agree" or not each.forward.tensors for each in evidence):
+        if all(each.forward_right for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds)
         else:
             finding = explain_forward(subject, seed, started + seconds)
@@ -114,7 +115,8 @@ def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]
         loudness = LOUD if k == len(SIZES) - 1 else 1.0
         each = gather(subject, draw_case(subject, wanted, seed + k, loudness))
         if each is not None and each.actual:
-            found.append(each)
+            # Loud, a loss with the logarithm of a probability that rounds to 0 is not judged.
+            found.append(each if loudness == 1.0 else replace(each, forward=Comparison(())))
     return found
 
 

@@ -62,6 +62,11 @@ class Evidence:
         return np.asarray(~within)
 
     @property
+    def forward_right(self) -> bool:
+        """Whether no output is wrong."""
+        return all(tensor.verdict == "agree" for tensor in self.forward.tensors)
+
+    @property
     def key(self) -> bytes:
         """The same for the same case."""
         case, digest = self.case, hashlib.sha256()

@@ -131,7 +131,7 @@ def _one_step(probes: _Probes, evidence: Evidence) -> str:
         return "Look at the gradient at the softmax, equation (26)."
     if wrong == {"dweight_out"}:
         return "Look at the sum for weight_out, equation (21)."
-    if _only_sums(wrong):
+    if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if _zeros_are_right(evidence):
         return "Only what is exactly 0 in truth is wrong."

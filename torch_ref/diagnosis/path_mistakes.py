@@ -192,7 +192,7 @@ def _loop(table: Table) -> Found:
         ("last", "of the last step is taken at every step"),
     )
     for at, words in ats:
-        yield f"dy.{at}", f"dy {words}.", factor(Place("dh"), 0, Factor("dy", at=at))
+        yield f"dh.dy {at}", f"dy {words}.", factor(Place("dh"), 0, Factor("dy", at=at))
     kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
     for by, edge, words in (
         (-1, "wrap", "cyclically"),
