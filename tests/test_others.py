@@ -203,3 +203,11 @@ def test_forward_that_no_line_explains_is_located() -> None:
     assert diagnosis.finding is None
     assert diagnosis.located.startswith("The forward pass is wrong, in y")
     assert "equations (1) to (7)" in diagnosis.located
+
+
+def test_results_in_float64_of_a_float32_case_are_no_accusation() -> None:
+    """np.zeros without a dtype, for which a correct LSTM is said to be wrong."""
+    report = check_implementation(made("columns"), examples=40)
+    assert report.verdict == "agree", report.failures
+    assert report.dtypes == ("float64",)
+    assert "float32: it computes in float64" in report.unverified
