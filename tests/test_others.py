@@ -95,9 +95,23 @@ def peephole_vectors(module: Any) -> Implementation:
     )
 
 
+def loss_fun(module: Any) -> Implementation:
+    """One lossFun over module globals, which clips what it returns."""
+
+    def loss_and_grads(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
+        vars(module).update(params, vocab_size=x.shape[1], hidden_size=len(h0))
+        loss, found, *_ = module.lossFun(x.argmax(axis=1), targets, h0, c0)
+        names = ("Wf", "Wi", "Wc", "Wo", "bf", "bi", "bc", "bo", "Why", "by")
+        return loss, {f"d{name}": each for name, each in zip(names, found, strict=True)}
+
+    layout = preset("loss_fun")
+    return Implementation("lossFun", loss_and_grads=loss_and_grads, layout=layout, reduction="sum")
+
+
 STYLES: dict[str, Callable[[Any], Implementation]] = {
     each.__name__: each for each in (bias_row, columns, time_layers, char_trainer, peephole_vectors)
 }
+CLIPS: dict[str, Callable[[Any], Implementation]] = {"loss_fun": loss_fun}
 
 
 def made(style: str, old: str = "", new: str = "") -> Implementation:
@@ -106,7 +120,7 @@ def made(style: str, old: str = "", new: str = "") -> Implementation:
     assert not old or source.count(old) == 1, f"{old!r} occurs {source.count(old)} times"
     module = ModuleType(style)
     exec(compile(source.replace(old, new), style, "exec"), vars(module))
-    return STYLES[style](module)
+    return (STYLES | CLIPS)[style](module)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -146,6 +160,10 @@ PLANTED = [
     ("char_trainer", "dscores /= N", "dscores /= 1", ["dlogits * B"]),
     ("char_trainer", "hs[t + 1].T @ dscores", "hs[t].T @ dscores", ["dweight_out.h[t-1]"]),
     ("char_trainer", "dc = dc + dh * o", "dc = dh * o", ["dc[1] * 0"]),
+    # behind gradients that are clipped
+    ("loss_fun", "dc * cs[t - 1] * f", "dc * cs[t] * f",
+     ["df.c[t]", "gradients.clipped by value"]),
+    ("loss_fun", " + Wc.T @ dcbar", "", ["dh_carry[2] * 0", "gradients.clipped by value"]),
     # peepholes
     ("peephole_vectors", " + p[2] * do + dc_next", " + dc_next", ["dc[2] * 0"]),
     ("peephole_vectors", "dc * f[t] + p[0] * di + p[1] * df", "dc * f[t]",
@@ -174,7 +192,7 @@ def test_mistake_in_an_lstm_of_another_style_that_is_not_named(
     style: str, old: str, new: str, expected: list[str]
 ) -> None:
     """A mistake that people make in that style, and that is missed or taken for another."""
-    diagnosis = diagnose(made(style, old, new), seconds=10.0)
+    diagnosis = diagnose(made(style, old, new))
     assert diagnosis.wrong
     assert diagnosis.finding is not None, diagnosis.located
     assert [mistake.identifier for mistake in diagnosis.finding.mistakes] == expected

@@ -99,6 +99,21 @@ def block_mistakes() -> Found:
                     )
                 ),
             )
+    exchanged: tuple[tuple[Columns, Columns, str], ...] = (
+        ("W|U from the first", "W|U the last", "[W|U]"),
+        ("U|W the last", "U|W from the first", "[U|W]"),
+    )
+    for of_h, of_x, matrix in exchanged:
+        yield (
+            f"dh_carry and dx.{matrix}",
+            f"What goes back to h and to x is each taken from the other's end of {matrix}.",
+            together(
+                *(weight(Place("dh_carry", k), Weight("weight_hh", g, columns=of_h))
+                  for k, g in enumerate(GATES)),
+                *(weight(Place("dx", k), Weight("weight_ih", g, columns=of_x))
+                  for k, g in enumerate(GATES)),
+            ),
+        )  # fmt: skip
     for gate in GATES:
         yield (
             f"dh_carry and dx.only {gate}",

@@ -16,6 +16,9 @@ _ELSEWHERE: Mapping[Steps, Steps] = {
     "last": "not the last",
     "not the last": "last",
 }
+# What a single step, which is the first and the last, has of the mistake: all of it, or nothing.
+THERE_AT_T1: tuple[Steps, ...] = ("first", "last")
+NOT_AT_T1: tuple[Steps, ...] = ("not the first", "not the last")
 _STEP_WORDS: Mapping[Steps, str] = {
     "first": "at t=0 only",
     "not the first": "except at t=0",
@@ -26,16 +29,22 @@ _LOCAL, _CARRIED = "what comes through h[t]", "what t+1 hands back"
 _SPLIT = ("di", "dg", "df", "dc_carry")
 
 
-def confined(known: Catalogue, variant: Variant, mistakes: Sequence[Mistake]) -> Iterator[Mistake]:
+def confined(
+    known: Catalogue,
+    variant: Variant,
+    mistakes: Sequence[Mistake],
+    spans: Sequence[Sequence[Steps]],
+) -> Iterator[Mistake]:
     """Each of some mistakes at t=0 only, except there, and so on, where it can be so confined.
 
     Args:
         known: the catalogue that they are of. variant: its cell.
-        mistakes: those to be confined.
+        mistakes: those to be confined. spans: for each of them, to which steps.
     """
-    for mistake in mistakes:
+    for mistake, its_spans in zip(mistakes, spans, strict=True):
         wrong = mistake.edit(known.table)
-        for steps, words in _STEP_WORDS.items():
+        for steps in its_spans:
+            words = _STEP_WORDS[steps]
             table = _at_steps(known.table, wrong, steps)
             if table is not None:
                 yield _confined(mistake, table, known.table, variant, words)

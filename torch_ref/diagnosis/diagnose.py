@@ -7,6 +7,7 @@ from typing import Any
 
 from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.clipped import match_clipped
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.forward_matching import explain_forward
 from torch_ref.diagnosis.kept import find_kept, find_modified
@@ -116,13 +117,23 @@ def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]
         each = gather(subject, draw_case(subject, wanted, seed + k, loudness))
         if each is not None and each.actual:
             # Loud, a loss with the logarithm of a probability that rounds to 0 is not judged.
-            found.append(each if loudness == 1.0 else replace(each, forward=Comparison(())))
+            found.append(each if loudness == 1.0 else _loud(each))
     return found
+
+
+def _loud(evidence: Evidence) -> Evidence:
+    return replace(evidence, forward=Comparison(()), loud=True)
 
 
 def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float) -> Finding | None:
     known = catalogue_of(subject)
     singles = match_single(subject, known, evidence)
+    if not singles:
+        singles, clipping = match_clipped(subject, known, evidence, until)
+        if clipping is not None:
+            (best, residual), *others = singles
+            alternatives = tuple((mistake, clipping) for mistake, _ in others)
+            return Finding((best, clipping), residual, alternatives)
     if not singles and any(not each.right for each in evidence):
         singles = match_confined(subject, known, evidence, until)
     for k, wanted in enumerate(FURTHER):

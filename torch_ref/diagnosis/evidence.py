@@ -45,6 +45,7 @@ class Evidence:
         right: whether every one of them is within the error budget.
         wrong: the names of those that are not.
         forward: the comparison of its outputs.
+        loud: whether its upstream gradient is so large that clipped gradients show.
     """
 
     case: Case
@@ -55,6 +56,7 @@ class Evidence:
     right: bool
     forward: Comparison
     wrong: tuple[str, ...]
+    loud: bool = False
 
     def off(self, name: str) -> Array:
         """Where a gradient is off by more than is allowed; NaN is off."""
@@ -168,6 +170,19 @@ def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison |
     The budget is that of the wrong equations: their rounding is emulated as that of the right
     ones is. In float64 the prediction rounds too. None where the case does not admit the table.
     """
+    foretold = foreseen(subject, table, evidence)
+    if foretold is None:
+        return None
+    found, allowed = foretold
+    return compare_gradients(
+        evidence.actual, {name: found[name] for name in evidence.actual}, allowed
+    )
+
+
+def foreseen(
+    subject: Subject, table: Table, evidence: Evidence
+) -> tuple[Mapping[str, Array], Mapping[str, Array]] | None:
+    """A table's gradients and its error budget, as in `explains`."""
     dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
     sides = 2 if dtype == np.float64 else 1
     try:
@@ -176,8 +191,4 @@ def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison |
             budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
     except ValueError:
         return None
-    return compare_gradients(
-        evidence.actual,
-        {name: found[name] for name in evidence.actual},
-        completed(subject, budget.allowed),
-    )
+    return found, completed(subject, budget.allowed)

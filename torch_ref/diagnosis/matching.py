@@ -8,13 +8,20 @@ from functools import lru_cache
 import numpy as np
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
-from torch_ref.diagnosis.confined import confined
+from torch_ref.diagnosis.confined import NOT_AT_T1, THERE_AT_T1, confined
 from torch_ref.diagnosis.edits import together
-from torch_ref.diagnosis.evidence import Evidence, explains, fitted, predicted
+from torch_ref.diagnosis.evidence import (
+    Evidence,
+    draw_case,
+    explains,
+    fitted,
+    gather,
+    predicted,
+)
 from torch_ref.diagnosis.interpreter import gradients
 from torch_ref.diagnosis.quantities import Quantities
 from torch_ref.diagnosis.sum_mistakes import USUAL_ORDERS
-from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.table import Steps, Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
 
@@ -164,7 +171,8 @@ def match_confined(
         if not everything & ~right & ~each.moved
     ]
     found: list[tuple[Mistake, float]] = []
-    for mistake in confined(known, subject.implementation.variant, movers):
+    spans = _spans(subject, known, movers)
+    for mistake in confined(known, subject.implementation.variant, movers, spans):
         if time.perf_counter() > until:
             break
         table = mistake.edit(known.table)
@@ -173,6 +181,20 @@ def match_confined(
             if used is not None:
                 found.append((mistake, used))
     return found
+
+
+def _spans(
+    subject: Subject, known: Catalogue, mistakes: Sequence[Mistake]
+) -> list[Sequence[Steps]]:
+    """To which steps each mistake may be confined, by what a single step shows of it."""
+    plain = gather(subject, draw_case(subject, {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}, 0))
+    if plain is None or not plain.actual or len(plain.case.x) != 1:
+        return [THERE_AT_T1 + NOT_AT_T1] * len(mistakes)
+    bound, spans = half_the_digits(subject), []
+    for mistake in mistakes:
+        there = distance(subject, mistake.edit(known.table), plain) <= bound
+        spans.append(THERE_AT_T1 * there + NOT_AT_T1 * plain.right)
+    return spans
 
 
 def match_pair(

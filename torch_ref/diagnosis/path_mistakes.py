@@ -194,6 +194,11 @@ def _loop(table: Table) -> Found:
     for at, words in ats:
         yield f"dh.dy {at}", f"dy {words}.", factor(Place("dh"), 0, Factor("dy", at=at))
     kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
+    yield (
+        "cache.reversed",
+        "The backward step t uses everything that the forward step T-1-t kept.",
+        everywhere(_named(*kept), lambda f: replace(f, at="reversed")),
+    )
     for by, edge, words in (
         (-1, "wrap", "cyclically"),
         (1, "wrap", "cyclically"),
