@@ -137,8 +137,6 @@ PLANTED = [
     # at t=0 only, or everywhere but there
     ("bias_row", "df = c0 * dC[t]", "df = C[t] * dC[t]", ["df.c[t], at t=0 only"]),
     # the joined matrix
-    ("bias_row", "dY[t - 1] += d_inputs[:, D + 1 :]", "dY[t - 1] += d_inputs[:, D:-1]",
-     ["dh_carry.W|Uoneearly, except at t=0"]),
     ("columns", "back[:n_a], back[n_a:]", "back[-n_a:], back[n_a:]", ["dh_carry.U|Wthelast"]),
     ("columns", '{f"dW{gate}": dz[gate] @ concat.T for gate in dz}',
      '{f"dW{gate}": dz[gate if gate != "f" else "i"] @ concat.T for gate in dz}',

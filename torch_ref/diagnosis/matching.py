@@ -190,7 +190,8 @@ def _spans(
     plain = gather(subject, draw_case(subject, {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}, 0))
     if plain is None or not plain.actual or len(plain.case.x) != 1:
         return [THERE_AT_T1 + NOT_AT_T1] * len(mistakes)
-    bound, spans = half_the_digits(subject), []
+    bound = half_the_digits(subject)
+    spans: list[Sequence[Steps]] = []
     for mistake in mistakes:
         there = distance(subject, mistake.edit(known.table), plain) <= bound
         spans.append(THERE_AT_T1 * there + NOT_AT_T1 * plain.right)
