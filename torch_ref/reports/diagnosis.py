@@ -22,7 +22,9 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
         return
     many = "mistakes together explain"
     count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
-    yield Text(f"{count[len(finding.mistakes)]} every difference to rounding:\n")
+    forward = finding.mistakes[0].identifier.startswith("forward.")
+    what = "every output of the forward pass" if forward else "every difference"
+    yield Text(f"{count[len(finding.mistakes)]} {what} to rounding:\n")
     for mistake in finding.mistakes:
         yield Text.assemble("  ", (mistake.sentence, "bold"), f"  equation {mistake.equation}")
         yield Text(f"      {mistake.wrong}\n        ->  {mistake.right}\n")
@@ -31,6 +33,8 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
         yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
     if diagnosis.first_wrong is not None:
         yield Text(f"  {diagnosis.first_wrong.sentence}")
+    if forward:
+        yield Text("Mend that first: of a wrong forward pass no gradient can be right.")
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:
