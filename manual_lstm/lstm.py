@@ -102,6 +102,13 @@ class StepGradients(NamedTuple):
     dc: FloatArray  # (T, B, H), all that c receives
 
 
+def empty_step_gradients(cache: LayerCache) -> StepGradients:
+    """Arrays of the layer's sizes and dtype for `layer_backward` to fill."""
+    steps, hidden, batch = cache.h[1:].shape
+    shapes = (steps, batch, 4, hidden), (steps, batch, hidden), (steps, batch, hidden)
+    return StepGradients(*(np.empty(shape, cache.h.dtype) for shape in shapes))
+
+
 def layer_backward(
     dy: FloatArray,
     dh_n: FloatArray,

@@ -13,7 +13,7 @@ from manual_lstm.head import (
     cross_entropy_backward,
     linear_backward,
 )
-from manual_lstm.lstm import LayerCache, StepGradients, layer_backward
+from manual_lstm.lstm import LayerCache, StepGradients, empty_step_gradients, layer_backward
 from manual_lstm.params import GATES
 from manual_lstm.tasks import Text, one_hot
 from manual_lstm.train import Schedule, TrainState, next_window
@@ -87,10 +87,8 @@ def stack_step_gradients(dy: FloatArray, caches: list[LayerCache]) -> list[StepG
     """
     found: list[StepGradients] = []
     for cache in reversed(caches):  # (8)
-        steps, hidden, batch = cache.h[1:].shape
-        zero = np.zeros((batch, hidden), cache.h.dtype)
-        shapes = (steps, batch, 4, hidden), (steps, batch, hidden), (steps, batch, hidden)
-        seen = StepGradients(*(np.empty(shape, cache.h.dtype) for shape in shapes))
+        zero = np.zeros_like(cache.h[0].T)
+        seen = empty_step_gradients(cache)
         dy = layer_backward(dy, zero, zero, cache, seen)[3]
         found.insert(0, seen)
     return found

@@ -18,5 +18,5 @@ settings.register_profile("dev", max_examples=12, **UNTIMED)
 settings.register_profile("ci", max_examples=60, derandomize=True, **UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
-pytest.register_assert_rewrite("agreement", "planted")
+pytest.register_assert_rewrite("agreement", "chromium", "pages", "planted")
 torch.set_num_threads(1)

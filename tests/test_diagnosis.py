@@ -1,7 +1,8 @@
 """The diagnosis: the backward as data, its mistakes, and which of them an implementation has."""
 
 import random
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -156,10 +157,25 @@ def test_planted_mistakes_are_named_together(seed: int, count: int) -> None:
     sign = partial(signature, variant=STANDARD, loss=False, linear=False)
     planted = random.Random(seed).sample(known.mistakes, count)
     table = joint(planted, known)
-    finding = diagnose(subject_for(table, None)).finding
+    told: list[str] = []
+    subject = subject_for(table, None)
+    finding = diagnose(subject, seconds=600, tell=told.append).finding
     assert finding is not None
     assert sign(joint(finding.mistakes, known)) == sign(table)
     assert len(finding.mistakes) == count
+    assert told[0] == "one mistake"
+    number = {2: "two", 3: "three"}[count]
+    assert re.fullmatch(rf"{number} mistakes together: \d+ of \d+ sets tried", told[-1])
+
+
+@pytest.mark.parametrize(
+    "identifiers", [("weight_hh[o].from g", "dz_g.1-y"), ("do.dc for dh", "dc.1-y")]
+)
+def test_pair_is_named_where_one_reads_what_the_other_spoils(identifiers: Sequence[str]) -> None:
+    """A pair that is not tried as neither of the two alone moves what both together move."""
+    known = catalogue()
+    table = joint([by_name(known, each) for each in identifiers], known)
+    assert set(named(subject_for(table, None))) == set(identifiers)
 
 
 def test_mistake_in_a_variant_is_named() -> None:

@@ -106,6 +106,14 @@ def test_clipping_that_is_not_recognised(kind):
     assert report.verdict == "agree", report.failures
 
 
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_clipping_that_stops_at_the_first_layer(kind):
+    """A limit that ordinary gradients exceed is held against every layer of a stack."""
+    report = check_implementation(clipped(kind, 0.05), examples=60)
+    assert report.clipping is not None
+    assert not report.failures
+
+
 def test_a_mistake_that_hides_behind_clipping():
     """A wrong gradient is not excused by others that are clipped."""
 

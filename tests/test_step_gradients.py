@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from test_diagnosis import VARIANTS, by_name
 
 from manual_lstm import lstm_forward
-from manual_lstm.lstm import StepGradients, layer_backward
+from manual_lstm.lstm import empty_step_gradients, layer_backward
 from torch_ref import (
     Case,
     check_implementation,
@@ -46,12 +46,10 @@ def by_hand(case: Case) -> dict[str, Any]:
     _, caches = lstm_forward(case.params, case.x, case.h0, case.c0)
     found, dy = {}, case.dy
     for k in reversed(range(len(caches))):
-        steps, batch, four, hidden = caches[k].gates.shape
-        shapes = ((steps, batch, four, hidden), *2 * ((steps, batch, hidden),))
-        seen = StepGradients(*(np.empty(shape, case.dtype) for shape in shapes))
+        seen = empty_step_gradients(caches[k])
         dy = layer_backward(dy, case.dh_n[k], case.dc_n[k], caches[k], seen)[3]
         found |= {
-            f"dz_l{k}": seen.dz.reshape(steps, batch, 4 * hidden),
+            f"dz_l{k}": seen.dz.reshape(*seen.dz.shape[:2], -1),
             f"dh_l{k}": seen.dh,
             f"dc_l{k}": seen.dc,
         }

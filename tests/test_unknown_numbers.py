@@ -13,14 +13,10 @@ from torch_ref.diagnosis.unknown import families, simplest
 # family, number, head, dtype, and what the sentence says of it
 PLANTED = [
     ("dh_carry * ", "0.3", None, None, "hands to t-1 is multiplied by 0.3."),
-    ("weight_ih[f] * ", "-1.5", None, "float32", "weight_ih is multiplied by -1.5."),
-    ("dc[1] * ", "0.9", None, None, "hands back in the cell's gradient is multiplied by 0.9."),
     ("dc.clipped at ", "0.25", None, "float32", "clipped to [-0.25, 0.25] within the loop."),
-    ("weight_hh.clipped at ", "2.5", None, None, "is clipped to [-2.5, 2.5]."),
     ("dz.clipped at ", "100", None, None, "are clipped to [-100, 100] within the loop."),
     ("weight_hh.updated in the loop at ", "0.05", None, None, "a learning rate of 0.05 within"),
     ("dlogits * ", "0.7", "linear", "float32", "by 0.7, as by a temperature of 1.42857143."),
-    ("weight_out * ", "0.2", "linear", None, "gradient of weight_out is multiplied by 0.2."),
     ("dlogits.p * ", "1.1", "bounded", None, "the softmax multiplies p by 1.1."),
 ]
 
@@ -32,7 +28,8 @@ def test_number_that_is_in_no_catalogue_is_found(
     """A factor, a limit or a rate that is only located, or taken for two mistakes."""
     known = catalogue(head=head)
     (planted,) = [each for each in families(known) if each.identifier == family]
-    finding = diagnose(subject_for(planted.table(Fraction(number)), head, dtype)).finding
+    subject = subject_for(planted.table(Fraction(number)), head, dtype)
+    finding = diagnose(subject, seconds=600).finding
     assert finding is not None
     (mistake,) = finding.mistakes
     assert mistake.identifier == f"{family}{number}"

@@ -15,9 +15,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from torch_ref.cli.page import Html, check_html
 from torch_ref.cli.window import DType, HeadName
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
+from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
 from torch_ref.harness.campaign import CheckReport, check_implementation
 from torch_ref.harness.checks import check_called_twice
 from torch_ref.harness.contract import Implementation, as_implementation
@@ -30,6 +32,7 @@ from torch_ref.harness.program import ProgramTimedOut
 from torch_ref.harness.theirs import is_theirs
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
+from torch_ref.reports.html import check_page, write_html
 
 CRASHED, TIMED_OUT = 3, 4
 PAIR_SECONDS = 60.0
@@ -64,6 +67,7 @@ def check(
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the report here; - is stdout.")
     ] = None,
+    html: Html = None,
 ) -> None:
     """Check your LSTM: every gradient, on cases that are drawn and shrunk.
 
@@ -77,9 +81,12 @@ def check(
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
     if layout is not None and target is None:
         raise ValueError("--layout is for package.module:object: files are in manual_lstm's own.")
+    check_html(html)
     if dump is not None:
         report = check_dump(dump)
-        _tell(report, shlex.join(["manual-lstm", "check", "--dump", dump]), json)
+        maps = maps_of_dump(dump) if html is not None else None
+        again = shlex.join(["manual-lstm", "check", "--dump", dump])
+        _tell(report, again, json, html, maps=maps)
         raise typer.Exit(_status(report))
     if command is not None:
         implementation = Implementation(
@@ -115,8 +122,10 @@ def check(
     else:
         words += ["--examples", str(examples), "--seed", str(seed)]
     diagnosis = _diagnosed(implementation, report, seed)
-    blindness = blind_spots(load_case(case)) if case is not None else None
-    _tell(report, shlex.join(["manual-lstm", *words]), json, diagnosis, blindness)
+    given = load_case(case) if case is not None else None
+    blindness = blind_spots(given) if given is not None else None
+    maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
+    _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
 
 
@@ -124,9 +133,13 @@ def _tell(
     report: CheckReport,
     reproduce: str,
     json: str | None,
+    html: str | None,
     diagnosis: Diagnosis | None = None,
     blindness: Blindness | None = None,
+    maps: Maps | None = None,
 ) -> None:
+    if html is not None:
+        write_html(check_page(report, reproduce, diagnosis, blindness, maps), html)
     if json is not None:
         write_json(check_json(report, reproduce, diagnosis, blindness), json)
     if json != "-":
@@ -182,12 +195,14 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
         return None
     simpler = report.scale is not None or report.clipping is not None
     compared = [failure.case for failure in wrong if failure.comparison is not None]
-    with Console(stderr=True).status("looking for the mistake that explains this"):
+    looking = "looking for what explains this"
+    with Console(stderr=True).status(looking) as status:
         return diagnose(
             implementation,
             seconds=0.0 if simpler else PAIR_SECONDS,
             seed=seed,
             case=compared[0] if compared else None,
+            tell=lambda what: status.update(f"{looking}: {what}"),
         )
 
 

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from torch_ref.cli.page import Html, check_html
 from torch_ref.cli.window import (
     Batch,
     DType,
@@ -23,9 +24,11 @@ from torch_ref.cli.window import (
 )
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots, hides
+from torch_ref.diagnosis.maps import maps_of_diff
 from torch_ref.oracles.case import Case
 from torch_ref.reports.as_json import comparison_json, write_json
 from torch_ref.reports.diagnosis import blindness_text
+from torch_ref.reports.html import diff_page, write_html
 from torch_ref.reports.text import comparison_table, summary
 
 # Of a case whose blind spots are looked for without being asked: about ten seconds.
@@ -49,6 +52,7 @@ def diff(
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the report here; - is stdout.")
     ] = None,
+    html: Html = None,
 ) -> None:
     """Compare every gradient of the hand-written LSTM with its autograd twin's.
 
@@ -56,6 +60,7 @@ def diff(
     otherwise), a state from the window before and gradients from the window after.
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
+    check_html(html)
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()
@@ -64,12 +69,18 @@ def diff(
     seconds = time.perf_counter() - started
     reproduce = window.again("diff", case) + ("" if blind else " --no-blind-spots")
     blindness = _blindness(case) if blind else None
+    twin = "autograd twin" if dtype is DType.float64 else "float64 autograd twin"
+    sides = ("manual_lstm", f"the {twin}")
+    if html is not None:
+        sizes = f"T={steps} B={batch} V={case.x.shape[2]} H={case.h0.shape[2]} L={layers}"
+        facts = (dtype.value, sizes, f"{head.value} head", f"{seconds:.1f} s")
+        page = diff_page(comparison, facts, sides, hides(case), reproduce, maps_of_diff(case))
+        write_html(page, html)
     if json is not None:
         spots = [mistake.identifier for mistake in blindness.blind] if blindness else ()
         write_json(comparison_json(comparison, reproduce, spots), json)
     if json != "-":
         console = Console(soft_wrap=False)
-        twin = "autograd twin" if dtype is DType.float64 else "float64 autograd twin"
         console.print(
             f"manual_lstm and its {twin}   {dtype.value}   T={steps} B={batch} "
             f"V={case.x.shape[2]}\nH={case.h0.shape[2]} L={layers}   {head.value} head   "
@@ -78,7 +89,7 @@ def diff(
         )
         console.print(comparison_table(comparison), highlight=False)
         console.print()
-        console.print(summary(comparison, "manual_lstm", f"the {twin}"), highlight=False)
+        console.print(summary(comparison, *sides), highlight=False)
         if blindness is not None:
             console.print(Text(blindness_text(blindness)))
         elif blind and hides(case):

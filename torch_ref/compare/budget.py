@@ -138,10 +138,8 @@ def _measure_spreads(
         rounded = equations(stacked, arithmetic, lead=(at_once,))
         for name, value in exact.items():
             found[name].append(_spreads(rounded[name] - value))
-    return {
-        name: np.asarray((np.hypot.reduce(each) / np.sqrt(rounds)).max(axis=0))
-        for name, each in found.items()
-    }
+    of_kinds = {name: np.hypot.reduce(each) / np.sqrt(rounds) for name, each in found.items()}
+    return {name: np.asarray(each.max(axis=0)) for name, each in of_kinds.items()}
 
 
 def _budgets(
@@ -344,11 +342,9 @@ def _error_in_order(rows: Array, columns: Array, scale: Array, bits: int) -> Arr
     rows[::2], columns[::2] = rows[::2, ..., ::-1].copy(), columns[::2, ..., ::-1, :].copy()
     in_float64 = bits == _EMULATED_BITS[np.dtype(np.float64)]
     height = max(1, _IN_CACHE // (math.prod(rows.shape[:-2]) * columns.shape[-1]))
-    blocks = [slice(m, m + height) for m in range(0, rows.shape[-2], height)]
-    error = np.concatenate(
-        [_lost_in_order(rows[..., block, :], columns, in_float64, bits) for block in blocks],
-        axis=-2,
-    )
+    blocks = [rows[..., m : m + height, :] for m in range(0, rows.shape[-2], height)]
+    lost = [_lost_in_order(block, columns, in_float64, bits) for block in blocks]
+    error = np.concatenate(lost, axis=-2)
     enlarged = 2.0 ** (53 - bits) if in_float64 else 1.0
     return np.asarray(error * (enlarged / scale))
 

@@ -31,6 +31,19 @@ def diff_gradients(case: Case) -> Comparison:
         ValueError: an array of the case is wrong, rounding alone decides what comes out, or the
             case is not of the standard cell.
     """
+    actual, expected, allowed = diff_arrays(case)
+    comparison = compare_gradients(actual, expected, allowed, dtype=case.dtype)
+    sides = ("manual_lstm", "the autograd twin")
+    arbitration = arbitrate(case, comparison, actual, expected, sides)
+    return replace(comparison, arbitration=arbitration)
+
+
+def diff_arrays(case: Case) -> tuple[Results, Results, Results]:
+    """What `diff_gradients` compares: manual_lstm's results, the twin's, what each may be off.
+
+    Raises:
+        ValueError: as `diff_gradients`.
+    """
     if case.variant != STANDARD:
         raise ValueError(
             f"case.variant is {case.variant.describe()} but must be {STANDARD.describe()}: "
@@ -44,11 +57,8 @@ def diff_gradients(case: Case) -> Comparison:
             f"gate's argument is uncertain by {budget.pre_activation:.2g}. Use "
             f"{'smaller weights or fewer steps' if in_float64 else 'float64 or smaller weights'}."
         )
-    actual, expected = run_manual(case), run_twin(case if in_float64 else case.astype(np.float64))
-    comparison = compare_gradients(actual, expected, budget.allowed, dtype=case.dtype)
-    sides = ("manual_lstm", "the autograd twin")
-    arbitration = arbitrate(case, comparison, actual, expected, sides)
-    return replace(comparison, arbitration=arbitration)
+    expected = run_twin(case if in_float64 else case.astype(np.float64))
+    return run_manual(case), expected, budget.allowed
 
 
 def run_manual(case: Case) -> Results:

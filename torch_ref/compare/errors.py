@@ -125,13 +125,9 @@ def compare_tensor(
     if e.size == 0:
         return _incomparable(name, e.shape, "shape", "no elements")
     limit = np.broadcast_to(np.asarray(allowed, dtype=np.float64), e.shape)
+    difference = _difference(a, e)
+    used = _share(difference, limit)
     with np.errstate(all="ignore"):
-        wide = np.result_type(a, e, np.float64)  # float32 would round the difference itself
-        difference = np.abs(a.astype(wide) - e)
-        difference = np.where(a == e, 0, difference).astype(np.float64)
-        # Unequal with nothing allowed is infinitely over, and so is an allowance that is none.
-        used = np.where(difference == 0, 0.0, difference / limit)
-        used = np.where(limit >= 0, used, np.inf)
         ulps = difference / np.spacing(np.abs(e).astype(a.dtype)).astype(np.float64)
     worst = tuple(int(k) for k in np.unravel_index(int(np.argmax(used)), e.shape))
     not_finite = ~(np.isfinite(a) & np.isfinite(e)) & (a != e)
@@ -156,6 +152,37 @@ def compare_tensor(
         reason=reason,
         fault=fault,
     )
+
+
+def budget_shares(actual: ArrayLike, expected: ArrayLike, allowed: ArrayLike) -> Array:
+    """Which share of its budget each element uses: |actual - expected| / allowed.
+
+    Args:
+        actual, expected: arrays of numbers, of one shape.
+        allowed: as for `compare_gradients`, of that shape or broadcast to it.
+
+    Returns:
+        float64 of that shape: 0 where both are equal, above 1 where an element is off by more
+        than rounding explains, infinite where nothing was allowed, NaN where one of the two is
+        not a number.
+    """
+    a, e = np.asarray(actual), np.asarray(expected)
+    limit = np.broadcast_to(np.asarray(allowed, dtype=np.float64), e.shape)
+    return _share(_difference(a, e), limit)
+
+
+def _difference(a: Array, e: Array) -> Array:
+    wide = np.result_type(a, e, np.float64)  # float32 would round the difference itself
+    with np.errstate(all="ignore"):
+        difference = np.abs(a.astype(wide) - e)
+        return np.asarray(np.where(a == e, 0, difference).astype(np.float64))
+
+
+def _share(difference: Array, limit: Array) -> Array:
+    # Unequal with nothing allowed is infinitely over, and so is an allowance that is none.
+    with np.errstate(all="ignore"):
+        used = np.where(difference == 0, 0.0, difference / limit)
+        return np.asarray(np.where(limit >= 0, used, np.inf))
 
 
 def _incomparable(name: str, shape: tuple[int, ...], fault: Fault, reason: str) -> TensorError:

@@ -1,7 +1,7 @@
 """The diagnosis: from an implementation to the line that is wrong."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -50,7 +50,12 @@ class Diagnosis:
 
 
 def diagnose(
-    implementation: Any, *, seconds: float = 60.0, seed: int = 0, case: Case | None = None
+    implementation: Any,
+    *,
+    seconds: float = 60.0,
+    seed: int = 0,
+    case: Case | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Diagnosis:
     """Name the mistake in an implementation's gradients, or say where it is.
 
@@ -60,12 +65,13 @@ def diagnose(
         seconds: after so long the search for two or three mistakes together is given up.
         seed: of the cases.
         case: one on which it is known to be wrong, beside those that are drawn.
+        tell: is told what is being tried, a phrase each time.
 
     Raises:
         Exception: what the implementation raises on the plainest case of all.
     """
     started = time.perf_counter()
-    subject = _subject(implementation)
+    subject = as_subject(implementation)
     evidence = _gather(subject, SIZES, seed)
     known_wrong = gather(subject, case) if case is not None else None
     if known_wrong is not None:
@@ -80,8 +86,9 @@ def diagnose(
         finding = Finding((kept,), 1.0)
     elif wrong and not located:
         if all(each.forward_right for each in evidence):
-            finding = _explain(subject, evidence, seed, started + seconds)
+            finding = _explain(subject, evidence, seed, started + seconds, tell)
         else:
+            tell("the forward pass")
             finding = explain_forward(subject, seed, started + seconds)
         located = "" if finding else _clipped(subject) or locate_first_wrong(subject, seed)
     elif not wrong and not located:
@@ -118,7 +125,8 @@ def _clipped(subject: Subject) -> str:
     return "" if clipping is None else clipping.sentence
 
 
-def _subject(implementation: Any) -> Subject:
+def as_subject(implementation: Any) -> Subject:
+    """An Implementation, a bare callable or a Subject as a Subject, its layout found."""
     if isinstance(implementation, Subject):
         return implementation
     resolved = as_implementation(implementation)
@@ -150,7 +158,14 @@ def _loud(evidence: Evidence) -> Evidence:
     return replace(evidence, forward=Comparison(()), loud=True)
 
 
-def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float) -> Finding | None:
+def _explain(
+    subject: Subject,
+    evidence: list[Evidence],
+    seed: int,
+    until: float,
+    tell: Callable[[str], None],
+) -> Finding | None:
+    tell("one mistake")
     known = catalogue_of(subject)
     # A mistake that divides by what rounds to zero on a loud case is told by the others.
     evidence = [each for each in evidence if each.actual and each.finite]
@@ -175,10 +190,11 @@ def _explain(subject: Subject, evidence: list[Evidence], seed: int, until: float
         return None
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
     further = evidence[len(SIZES) :]
+    tell("one mistake with a number of its own")
     unknown = match_unknown(subject, known, small, further, until)
     if unknown is not None:
         return Finding((unknown[0],), unknown[1])
-    several = match_several(subject, known, small, further, until)
+    several = match_several(subject, known, small, further, until, tell)
     return Finding(*several) if several else None
 
 

@@ -43,6 +43,7 @@ Bits = NDArray[np.uint64]
 Word = np.uint64
 _NONE = Word(0)
 ODD_CASES = 2
+_TOLD = 50
 Change = Callable[[Case], Case]
 
 
@@ -114,9 +115,12 @@ def _differing(found: Sequence[Array], others: Sequence[Array]) -> NDArray[np.bo
     return np.stack([np.any(f != other, axis=-1) for f, other in pairs], axis=-1)
 
 
+# In the identifier of a mistake that takes one gate's gradient, or a later one, for another.
+_MIXED = (*ORDERS, ".from ", ".into ", " for dc", " for dh")
+
+
 def _mixes(mistake: Mistake) -> bool:
-    words = mistake.identifier
-    return any(order in words for order in (*ORDERS, ".from ", ".into "))
+    return any(words in mistake.identifier for words in _MIXED)
 
 
 def _word(bits: NDArray[np.bool_], filled: bool = True) -> Bits:
@@ -152,6 +156,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
         ({"T": 3, "B": 2}, 1.0, (only_step(2), no_recurrent_weights)),
         ({"B": 2}, 1.0, (zero("dy", "dh_n"),)),
         ({"T": 3}, 1.0, (only_step(2),)),
+        ({"L": 2}, 1.0, ()),
         ({}, LOUD**2, ()),
     )
     loss: tuple[tuple[dict[str, int], float, Sequence[Change]], ...] = (
@@ -207,15 +212,18 @@ def triples(marks: Marks) -> list[tuple[int, ...]]:
             told, explained = marks.told[i] | marks.told[j], marks.explained[i] | marks.explained[j]
             # The third has to move what these two leave wrong.
             left = ~(both | told | (marks.right & ~either))
-            rest = np.flatnonzero(marks.fits & np.all((left & ~marks.moved) == _NONE, axis=1))
+            odd = np.sum((left & ~marks.moved) != _NONE, axis=1)
+            rest = np.flatnonzero(marks.fits & (odd <= ODD_CASES // 2))
             rest = rest[~useful[rest] | (rest > j)]
             moved = marks.moved[rest]
             several = both | (moved & either)
             alone = (told & ~moved) | (marks.told[rest] & ~either)
-            good = _all(several | alone | (marks.right & ~(either | moved)))
+            fine = several | alone | (marks.right & ~(either | moved))
+            odd = np.sum(fine != ~_NONE, axis=1)
+            good = odd <= ODD_CASES // 2
             truly = (explained & ~moved) | (marks.explained[rest] & ~either)
             found += [(int(i), int(j), int(k)) for k in rest[good]]
-            score.append(_count((truly & ~several & ~marks.right)[good]))
+            score.append(_count((truly & ~several & ~marks.right)[good]) - 64 * odd[good])
     return _best_first(found, score)
 
 
@@ -224,11 +232,6 @@ def _best_first(
 ) -> list[tuple[int, ...]]:
     order = np.argsort(-np.concatenate([np.zeros(0, np.intp), *score]), kind="stable")
     return [found[n] for n in order]
-
-
-def _all(bits: Bits) -> NDArray[np.intp]:
-    """The rows in which every bit is set."""
-    return np.flatnonzero(np.all(bits == ~_NONE, axis=-1))
 
 
 def _count(bits: Bits) -> NDArray[np.intp]:
@@ -283,11 +286,15 @@ class _Together:
         """Whether of three each two explain what the third leaves as it is."""
         if len(chosen) == 2:
             return True
+        odd = 0
         for case in range(self.marks.right.shape[0]):
             for k in chosen:
                 i, j = (n for n in chosen if n != k)
                 if ~self.pair(i, j, case).explained & ~self.moved(k, (i, j), case):
-                    return False
+                    odd += 1
+                    break
+            if odd > ODD_CASES // 2:
+                return False
         return True
 
 
@@ -306,6 +313,7 @@ def match_several(
     evidence: Sequence[Evidence],
     further: Sequence[Evidence],
     until: float,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[tuple[Mistake, ...], float] | None:
     """Two mistakes, or failing that three, that explain all the evidence together.
 
@@ -313,12 +321,17 @@ def match_several(
         evidence: small cases, the cheapest to compute first, on which all mistakes are tried.
         further: what else has to be explained.
         until: when to give up, by time.perf_counter.
+        tell: is told how far it is.
     """
+    tell("two mistakes together")
     marks = marks_of(subject, known, evidence, until)
     together = _Together(subject, known, evidence, marks)
     bound = half_the_digits(subject)
-    for candidates in (pairs, triples):
-        for chosen in candidates(marks):
+    for candidates, words in ((pairs, "two"), (triples, "three")):
+        found = candidates(marks)
+        for n, chosen in enumerate(found):
+            if n % _TOLD == 0:
+                tell(f"{words} mistakes together: {n} of {len(found)} sets tried")
             if time.perf_counter() > until:
                 return None
             if not together.may_be(chosen):

@@ -12,6 +12,7 @@ from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.checks import check_gradients
 from torch_ref.harness.exchange import load_case, load_result
 from torch_ref.harness.search import Failure
+from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import is_step_gradient, solve
 from torch_ref.oracles.truth import truth
 
@@ -28,16 +29,10 @@ def check_dump(folder: str | Path) -> CheckReport:
         ValueError: one of them is missing or damaged, or rounding alone decides the case.
     """
     started = time.perf_counter()
-    case = load_case(_inside(folder, "case"))
-    actual = load_result(_inside(folder, "result"), case)
-    steps = any(map(is_step_gradient, actual))
-    budget = error_budget(case, equations=partial(solve, steps=steps))
-    if not budget.conclusive:
-        raise ValueError(f"{folder}: in {case.dtype} rounding alone decides what comes out.")
-    exact = truth(case, steps=steps)
+    case, actual, exact, allowed = dump_arrays(folder)
     expected = {name: value for name, value in exact.items() if name in actual}
     missing = tuple(n for n in exact if n not in actual and not is_step_gradient(n))
-    comparison = compare_gradients(actual, expected, budget.allowed)
+    comparison = compare_gradients(actual, expected, allowed)
     wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
     name = check_gradients.__name__
     failure = Failure(name, "", f"Wrong: {', '.join(wrong)}.", case, comparison)
@@ -52,6 +47,21 @@ def check_dump(folder: str | Path) -> CheckReport:
         examples=1,
         seconds=time.perf_counter() - started,
     )
+
+
+def dump_arrays(folder: str | Path) -> tuple[Case, Results, Results, Results]:
+    """The case in a folder, the result beside it, the truth, and how far each may be off.
+
+    Raises:
+        ValueError: as `check_dump`.
+    """
+    case = load_case(_inside(folder, "case"))
+    actual = load_result(_inside(folder, "result"), case)
+    steps = any(map(is_step_gradient, actual))
+    budget = error_budget(case, equations=partial(solve, steps=steps))
+    if not budget.conclusive:
+        raise ValueError(f"{folder}: in {case.dtype} rounding alone decides what comes out.")
+    return case, actual, truth(case, steps=steps), budget.allowed
 
 
 def _inside(folder: str | Path, name: str) -> Path:

@@ -1,5 +1,6 @@
 """One case, one implementation, one verdict: what it made of the case against the truth."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +25,7 @@ from torch_ref.oracles.equations import is_step_gradient, solve
 from torch_ref.oracles.truth import truth
 
 Array = NDArray[Any]
+_OTHER_LAYER = re.compile(r"_l[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,14 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
         # What only this layout has: a second bias's gradient, what leaks through a bias neuron.
         expected, allowed = layout.complete(expected), layout.complete(allowed)
     if subject.clipping is not None:
-        returned = subject.abilities.returned
-        names = [n for n in returned if n not in OUTPUTS and not is_step_gradient(n)]
+        # What it can do was found with one layer: what it returns of the first it does of others.
+        names = [
+            name
+            for name in expected
+            if name not in OUTPUTS
+            and not is_step_gradient(name)
+            and _OTHER_LAYER.sub("_l0", name) in subject.abilities.returned
+        ]
         expected |= subject.clipping({name: expected[name] for name in names})
     return expected, allowed
 

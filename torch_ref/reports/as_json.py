@@ -1,12 +1,9 @@
 """The comparison for a script, in the form that every command prints."""
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.reports.diagnosis import diagnosis_json
+from torch_ref.reports.files import write_whole
 from torch_ref.reports.names import locate
 
 _KEYS = (
@@ -68,6 +66,22 @@ def check_json(
         layer = int(walked.tensor.partition("_l")[2])
         first_wrong = {"tensor": walked.tensor, "layer": layer, "time": walked.index[0]}
         first_wrong |= {"gate": walked.gate or None, "index": list(walked.index)}
+    return {
+        **comparison_json(Comparison(report.tensors), reproduce),
+        "verdict": report.verdict,
+        "first_wrong": first_wrong,
+        "layout": {"sentence": report.layout} if report.layout else {},
+        "scale": report.scale and report.scale.ratio,
+        "clipping": report.clipping and asdict(report.clipping),
+        "diagnosis": diagnosis_json(diagnosis),
+        "unverified": list(report.unverified),
+        "blind_spots": [m.identifier for m in blindness.blind] if blindness else [],
+        "checks": checks_json(report),
+    }
+
+
+def checks_json(report: CheckReport) -> list[dict[str, str]]:
+    """Every check with its verdict and a sentence: those that hold, fail, and cannot be run."""
     checks = [{"name": name, "verdict": "agree", "sentence": ""} for name in report.passed]
     checks += [
         {"name": failure.check, "verdict": "disagree", "sentence": failure.sentence}
@@ -81,18 +95,7 @@ def check_json(
         {"name": name, "verdict": "not verified", "sentence": reason}
         for name, reason in report.skipped.items()
     ]
-    return {
-        **comparison_json(Comparison(report.tensors), reproduce),
-        "verdict": report.verdict,
-        "first_wrong": first_wrong,
-        "layout": {"sentence": report.layout} if report.layout else {},
-        "scale": report.scale and report.scale.ratio,
-        "clipping": report.clipping and asdict(report.clipping),
-        "diagnosis": diagnosis_json(diagnosis),
-        "unverified": list(report.unverified),
-        "blind_spots": [m.identifier for m in blindness.blind] if blindness else [],
-        "checks": checks,
-    }
+    return checks
 
 
 def write_json(report: dict[str, Any], target: str) -> None:
@@ -107,26 +110,7 @@ def write_json(report: dict[str, Any], target: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    try:
-        if Path(target).exists() and not Path(target).is_file():
-            # A device or a pipe: it is written to, never replaced.
-            Path(target).write_text(text, encoding="utf-8")
-            return
-        path = Path(target).resolve()
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(text)
-                file.flush()
-                temporary.chmod(0o644)
-                os.replace(temporary, path)
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise ValueError(f"--json file {target!r} cannot be written: {error.strerror}.") from None
+    write_whole(text, target, "--json")
 
 
 def _entry(tensor: TensorError) -> dict[str, Any]:

@@ -34,38 +34,43 @@ def print_check(
         console.print()
     for line in _lines(report, diagnosis):
         console.print(line, highlight=False)
+    if report.unverified:
+        console.print(Text(f"Not verified: {'; '.join(report.unverified)}."))
     if blindness is not None:
         console.print(Text(blindness_text(blindness)))
     console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
 
 
 def _lines(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[Text]:
-    explained = diagnosis is not None and diagnosis.finding is not None
     if report.verdict == "agree":
-        yield Text.assemble(
-            ("AGREES. ", "bold green"),
-            f"Rounding explains every difference in {len(report.tensors)} tensors.",
-        )
+        yield Text.assemble(("AGREES. ", "bold green"), *headline(report, diagnosis))
     else:
-        headline, *rest = _headline(report, diagnosis)
-        yield Text.assemble(("DISAGREES. ", "bold red"), headline)
+        first, *rest = headline(report, diagnosis)
+        yield Text.assemble(("DISAGREES. ", "bold red"), first)
         yield from rest
+    for remark in remarks(report, diagnosis):
+        yield Text(remark)
+
+
+def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
+    """What is to be said beside the verdict: layout, clipping, and the other checks."""
+    explained = diagnosis is not None and diagnosis.finding is not None
     if report.layout:
-        yield Text(report.layout)
+        yield report.layout
     if report.clipping is not None:
-        yield Text(report.clipping.sentence)
+        yield report.clipping.sentence
     if len(report.failures) > 1 and report.scale is None and not explained:
-        yield Text(f"Fails too: {', '.join(failure.check for failure in report.failures[1:])}.")
+        yield f"Fails too: {', '.join(failure.check for failure in report.failures[1:])}."
     if report.failures and report.passed and report.scale is None and not explained:
-        yield Text(f"Holds: {', '.join(report.passed)}.")
+        yield f"Holds: {', '.join(report.passed)}."
     for check, reason in report.expected_failures.items():
-        yield Text(f"Fails as expected: {check} ({reason}).")
-    if report.unverified:
-        yield Text(f"Not verified: {'; '.join(report.unverified)}.")
+        yield f"Fails as expected: {check} ({reason})."
 
 
-def _headline(report: CheckReport, diagnosis: Diagnosis | None) -> list[Text]:
+def headline(report: CheckReport, diagnosis: Diagnosis | None) -> list[Text]:
     """What follows the verdict: the diagnosis where there is one, else the first failed check."""
+    if report.verdict == "agree":
+        return [Text(f"Rounding explains every difference in {len(report.tensors)} tensors.")]
     if not report.failures:
         return [Text("No check could be run.")]
     found = diagnosis is not None and diagnosis.finding is not None

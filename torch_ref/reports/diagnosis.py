@@ -7,6 +7,7 @@ from rich.text import Text
 
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
+from torch_ref.diagnosis.matching import Finding
 
 _EXAMPLES = 3
 
@@ -20,21 +21,35 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
             + diagnosis.located
         )
         return
-    many = "mistakes together explain"
-    count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
-    forward = finding.mistakes[0].identifier.startswith("forward.")
-    what = "every output of the forward pass" if forward else "every difference"
-    yield Text(f"{count[len(finding.mistakes)]} {what} to rounding:\n")
+    yield Text(f"{explained_by(finding)}:\n")
     for mistake in finding.mistakes:
         yield Text.assemble("  ", (mistake.sentence, "bold"), f"  equation {mistake.equation}")
         yield Text(f"      {mistake.wrong}\n        ->  {mistake.right}\n")
-    for other in finding.alternatives:
-        sentences = " ".join(mistake.sentence for mistake in other)
-        yield Text(f"  Or, which nothing that it returns can tell apart: {sentences}")
+    for sentence in alternatives(finding):
+        yield Text(f"  {sentence}")
     if diagnosis.first_wrong is not None:
         yield Text(f"  {diagnosis.first_wrong.sentence}")
-    if forward:
-        yield Text("Mend that first: of a wrong forward pass no gradient can be right.")
+
+
+def explained_by(finding: Finding) -> str:
+    """How many mistakes explain it, the beginning of a sentence."""
+    many = "mistakes together explain"
+    count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
+    what = "every output of the forward pass" if _is_forward(finding) else "every difference"
+    return f"{count[len(finding.mistakes)]} {what} to rounding"
+
+
+def _is_forward(finding: Finding) -> bool:
+    return finding.mistakes[0].identifier.startswith("forward.")
+
+
+def alternatives(finding: Finding) -> Iterator[str]:
+    """The other mistakes that explain it as well, a sentence each, and what to mend first."""
+    for other in finding.alternatives:
+        sentences = " ".join(mistake.sentence for mistake in other)
+        yield f"Or, which nothing that it returns can tell apart: {sentences}"
+    if _is_forward(finding):
+        yield "Mend that first: of a wrong forward pass no gradient can be right."
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.layout_fields import LayoutFields
 from torch_ref.reports.names import element_name
 
+COLUMNS = ("tensor", "shape", "max abs", "max rel", "ULP", "allowed", "used", "worst element")
+
 
 def comparison_table(comparison: Comparison, layout: LayoutFields | None = None) -> Table:
     """One line for each tensor: how far off, what was allowed, where, and the verdict.
@@ -15,14 +17,16 @@ def comparison_table(comparison: Comparison, layout: LayoutFields | None = None)
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     # Where a line is too long the shape and the element go on below; the verdict stays.
-    table.add_column("tensor", no_wrap=True)
-    table.add_column("shape", overflow="fold")
-    for header in ("max abs", "max rel", "ULP", "allowed", "used"):
+    name, shape, *numbers, where = COLUMNS
+    table.add_column(name, no_wrap=True)
+    table.add_column(shape, overflow="fold")
+    for header in numbers:
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("worst element", overflow="fold")
+    table.add_column(where, overflow="fold")
     table.add_column("", no_wrap=True)
     for tensor in comparison.tensors:
-        table.add_row(*_row(tensor, layout))
+        verdict = Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
+        table.add_row(*tensor_cells(tensor, layout), verdict)
     return table
 
 
@@ -49,12 +53,12 @@ def summary(comparison: Comparison, left: str, right: str) -> Text:
     )
 
 
-def _row(tensor: TensorError, layout: LayoutFields | None) -> list[Text | str]:
-    verdict = Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
+def tensor_cells(tensor: TensorError, layout: LayoutFields | None = None) -> list[str]:
+    """A tensor's line without its verdict: a text for each of COLUMNS."""
     shape = "(" + ",".join(map(str, tensor.shape)) + ")"
     where = element_name(tensor.name, tensor.shape, tensor.worst_index, layout)
     if tensor.reason:
-        return [tensor.name, shape, "", "", "", "", "", f"{where} {tensor.reason}".strip(), verdict]
+        return [tensor.name, shape, "", "", "", "", "", f"{where} {tensor.reason}".strip()]
     return [
         tensor.name,
         shape,
@@ -64,7 +68,6 @@ def _row(tensor: TensorError, layout: LayoutFields | None) -> list[Text | str]:
         f"{tensor.tolerance:.1e}",
         _percent(tensor.used),
         where,
-        verdict,
     ]
 
 

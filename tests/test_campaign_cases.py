@@ -1,0 +1,68 @@
+"""What the cases of a campaign can tell, all of them together."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from test_diagnosis import loss_and_grads
+
+import manual_lstm
+from torch_ref import Case, check_implementation, error_budget
+from torch_ref.diagnosis.catalogue import Mistake, catalogue
+from torch_ref.diagnosis.interpreter import gradients
+from torch_ref.diagnosis.quantities import quantities
+
+
+def given_to(form: str, examples: int) -> list[Case]:
+    """Every case that a campaign gives to an implementation of this form."""
+    given: list[Case] = []
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+
+        def back(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            given.append(Case(params, x, h0, c0, dh_n, dc_n, dy=dy))
+            return pullback(dy, dh_n, dc_n)
+
+        return outputs, back
+
+    def with_loss(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
+        given.append(Case(params, x, h0, c0, 0 * h0, 0 * c0, targets=targets))
+        return loss_and_grads(params, x, targets, h0, c0)
+
+    report = check_implementation(vjp if form == "vjp" else with_loss, examples=examples)
+    assert report.verdict == "agree", report.failures
+    return given
+
+
+def unseen(mistakes: Sequence[Mistake], head: str | None, case: Case) -> list[Mistake]:
+    """Those of the mistakes with which every gradient of the case is within its budget."""
+    right = catalogue(head=head).table
+    forward = quantities(case.astype(np.float64))
+    expected, allowed = gradients(right, forward), error_budget(case).allowed
+    hidden = []
+    for mistake in mistakes:
+        try:
+            with np.errstate(all="ignore"):
+                found = gradients(mistake.edit(right), forward)
+        except ValueError:  # the wrong line cannot even be run on these shapes
+            continue
+        if all(
+            value.shape == expected[name].shape
+            and np.all(np.abs(value - expected[name]) <= allowed[name])
+            for name, value in found.items()
+        ):
+            hidden.append(mistake)
+    return hidden
+
+
+@pytest.mark.parametrize(("form", "head"), [("vjp", None), ("loss", "linear")])
+def test_no_mistake_passes_every_case_of_a_campaign(form: str, head: str | None) -> None:
+    """A mistake of the catalogue with which all checks of half a default campaign would hold."""
+    left: list[Mistake] = list(catalogue(head=head).mistakes)
+    for case in given_to(form, 100):
+        if not left:
+            break
+        left = unseen(left, head, case)
+    assert not [mistake.identifier for mistake in left]

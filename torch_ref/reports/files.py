@@ -1,0 +1,46 @@
+"""A report as a file, whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# A name from the command line may hold bytes that are no UTF-8: they are written as \udcff.
+_LONE = "backslashreplace"
+
+
+def write_whole(text: str, target: str, option: str) -> None:
+    """Write a file: the older one stays, whole, until the new one is, whatever happens.
+
+    Args:
+        text: what to write, in UTF-8.
+        target: the file. A device or a pipe is written to, never replaced; of a link, what it
+            points to is.
+        option: that named the file, for the error: "--json".
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    try:
+        if Path(target).exists() and not Path(target).is_file():
+            Path(target).write_text(text, encoding="utf-8", errors=_LONE)
+            return
+        path = Path(target).resolve()
+        with tempfile.NamedTemporaryFile(
+            "w",
+            encoding="utf-8",
+            errors=_LONE,
+            dir=path.parent,
+            prefix=f".{path.name}-",
+            delete=False,
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(text)
+                file.flush()
+                temporary.chmod(0o644)
+                os.replace(temporary, path)
+            except BaseException:  # Ctrl-C too leaves nothing behind
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise ValueError(f"{option} file {target!r} cannot be written: {error.strerror}.") from None
