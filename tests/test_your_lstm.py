@@ -14,6 +14,9 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1:]
 # What each block makes, and what must be among the things that are not verified.
 MADE = {
     "course": ("a non-zero c0", "the upstream gradient dc_n"),
+    "one_matrix": ("stacks (more than one layer)",),
+    "in_columns": ("a non-zero c0", "the upstream gradient dh_n"),
+    "trainer": ("the gradient dx", "the upstream gradient dc_n"),
     "steps": ("batches (more than one sequence)", "stacks (more than one layer)"),
     "loss_function": ("batches (more than one sequence)", "the gradient dx"),
     "module": (),
@@ -35,7 +38,7 @@ def made(monkeypatch):
         return namespace[name]
 
     yield make
-    for module in ("course_style", "step_class", "loss_fun"):
+    for module in ("course_style", "step_class", "loss_fun", "bias_row", "columns", "char_trainer"):
         sys.modules.pop(module, None)
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.page import Html, check_html
-from torch_ref.cli.window import HeadName
+from torch_ref.cli.window import DType, HeadName
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
@@ -56,6 +56,7 @@ def check(
         str | None, typer.Option(help="Of a bare callable: a preset, or auto to find it.")
     ] = None,
     head: Annotated[HeadName, typer.Option(help="Of a program.")] = HeadName.linear,
+    dtype: Annotated[DType, typer.Option(help="Of a program.")] = DType.float32,
     without: Annotated[
         str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
     ] = "",
@@ -92,7 +93,7 @@ def check(
             command,
             command=command,
             head=head.value,
-            dtype="float32",
+            dtype=dtype.value,
             timeout=timeout,
             without=frozenset(name.strip() for name in without.split(",") if name.strip()),
         )
@@ -103,6 +104,7 @@ def check(
             found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
             implementation = replace(implementation, layout=found)
     words = ["check", *_same_implementation(target, command, head.value, without)]
+    words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
     try:
         report = _run(implementation, case, examples, jobs, seed)

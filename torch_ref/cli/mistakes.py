@@ -11,6 +11,7 @@ from rich.text import Text
 
 from torch_ref.diagnosis.blind_spots import blind_spots
 from torch_ref.diagnosis.catalogue import Mistake, catalogue
+from torch_ref.diagnosis.forward_mistakes import forward_mistakes
 from torch_ref.harness.exchange import load_case
 from torch_ref.oracles.variant import STANDARD
 from torch_ref.reports.as_json import write_json
@@ -43,12 +44,17 @@ def mistakes(
     """
     console = Console()
     if case is None:
-        known = catalogue(STANDARD, None if head is OfHead.none else head.value)
+        of_head = None if head is OfHead.none else head.value
+        known = catalogue(STANDARD, of_head).mistakes
+        forward = [each.mistake for each in forward_mistakes(STANDARD, of_head)]
         if json is not None:
-            write_json({"mistakes": [_as_json(each) for each in known.mistakes]}, json)
+            write_json({"mistakes": [_as_json(each) for each in (*known, *forward)]}, json)
         if json != "-":
-            console.print(_table(known.mistakes))
-            console.print(f"{len(known.mistakes)} mistakes, no two of them the same mathematics.")
+            console.print(_table((*known, *forward)))
+            console.print(
+                f"{len(known)} mistakes in the backward pass, no two of them the same "
+                f"mathematics; {len(forward)} in the forward pass."
+            )
         return
     blindness = blind_spots(load_case(case))
     if json is not None:

@@ -41,6 +41,7 @@ def cell_mistakes(table: Table, variant: Variant) -> Found:
     squashes = variant.output == "tanh"
     yield from _other_factors(table, squashes)
     yield from _derivatives(table, squashes)
+    yield from _helpers(table)
     yield from _terms(table)
     yield from _order(table, squashes)
 
@@ -143,7 +144,7 @@ def _derivatives(table: Table, squashes: bool) -> Found:
             capitalised(f"{words} lacks {right}."),
             factor(place, number, ONE),
         )
-        names = ["(1-y^2)^2", "1-y", "1+y^2", "y^2-1", "y^2", "1-tanh(y)^2", "y(1-y)"]
+        names = ["(1-y^2)^2", "1-y", "(1-y)^2", "1+y^2", "y^2-1", "y^2", "1-tanh(y)^2", "y(1-y)"]
         if not tanh:
             names = ["(y(1-y))^2", "1-y", "y(1+y)", "y^2", "s(1-s), s = sigmoid(y)", "1-y^2"]
         for name in names:
@@ -177,6 +178,53 @@ def _derivatives(table: Table, squashes: bool) -> Found:
         yield from _shifts(table, place, number, (-1, 1), squashes)
 
 
+def _helpers(table: Table) -> Found:
+    """A derivative that is wrong wherever it is needed: one function, or the gates as one array."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    places = [(Place(f"dz_{gate}"), 1) for gate in GATES]
+    places += [(Place(state), 2)] if len(table[state].terms[0].factors) > 2 else []
+    places += [(Place("dc"), 1)] if state == "dc_total" else []
+    for needed, name, others in (
+        ("y(1-y)", "sigmoid", ("(y(1-y))^2", "1-y", "y(1+y)", "y^2", "s(1-s), s = sigmoid(y)",
+                               "1-y^2", "")),
+        ("1-y^2", "tanh", ("(1-y^2)^2", "1-y", "1+y^2", "y^2-1", "y^2", "1-tanh(y)^2", "y(1-y)",
+                           "")),
+    ):  # fmt: skip
+        users = [p for p in places if _factor_of(table, *p).function == needed]
+        right = FUNCTION_WORDS[needed].format(y="y")
+        for other in others:
+            wrong = FUNCTION_WORDS[other].format(y="y") if other else "y itself"
+            yield (
+                f"{name}'.{other or 'value'}",
+                f"Wherever {right} is needed the backward pass takes {wrong}.",
+                together(*(function(place, number, other) for place, number in users)),
+            )
+        yield (
+            f"{name}'.none",
+            f"{capitalised(right)} is left out wherever it is needed.",
+            together(*(factor(place, number, ONE) for place, number in users)),
+        )
+        gates = [place.target[-1] for place, _ in users if place.target.startswith("dz_")]
+        for of, words in ((needed, f"{right}, of the values before the activation"),
+                          ("", "the values before the activation")):  # fmt: skip
+            yield (
+                f"{name}'.z {of}",
+                f"Wherever a gate needs {right} it takes {words}.",
+                together(*(factor(Place(f"dz_{g}"), 1, Factor(f"z_{g}", 0, of)) for g in gates)),
+            )
+    for needed, name in (("y(1-y)", "sigmoid"), ("1-y^2", "tanh")):
+        yield (
+            f"gates'.{name}",
+            f"All four gates take {FUNCTION_WORDS[needed].format(y='y')}.",
+            together(*(function(Place(f"dz_{gate}"), 1, needed) for gate in GATES)),
+        )
+    yield (
+        "gates'.none",
+        "No gate's gradient has the derivative of its activation.",
+        together(*(factor(Place(f"dz_{gate}"), 1, ONE) for gate in GATES)),
+    )
+
+
 def _terms(table: Table) -> Found:
     """A term left out, negated, doubled, halved, or there at some steps only."""
     parts = {
@@ -186,11 +234,17 @@ def _terms(table: Table) -> Found:
         ("dc", 1): "what t+1 hands back",
     }
     whole = ("do", "di", "dg", "df", "dc_carry")
-    places = {Place(target): f"the whole of {TARGET_WORDS[target]}" for target in whole}
     state = "dc_total" if "dc_total" in table.equations else "dc"
+    places: dict[Place, str] = {}
     for (target, term), part in parts.items():
         inside = f"{part} in {TARGET_WORDS[target]}"
         places[Place(state if target == "dc" else target, term)] = inside
+    places |= {Place(target): f"the whole of {TARGET_WORDS[target]}" for target in whole}
+    if len(table["df"].terms) > 1:  # coupled: f stands for i too
+        places[Place("df")] = f"c[t-1] in {TARGET_WORDS['df']}"
+        places[Place("df", 1)] = f"g in {TARGET_WORDS['df']}"
+        both = tuple(Place("df", k) for k in range(2))
+        yield from _scales("df", f"the whole of {TARGET_WORDS['df']}", both)
     if len(table[state].terms) > 2:
         places[Place(state, 2)] = "the output gate's peephole in the cell's gradient"
     for number, gate in enumerate(("i", "f")):

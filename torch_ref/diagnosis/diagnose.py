@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.clipped import match_clipped
+from torch_ref.diagnosis.confined import match_confined
 from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
-from torch_ref.diagnosis.kept import find_kept
+from torch_ref.diagnosis.forward_matching import explain_forward
+from torch_ref.diagnosis.kept import find_kept, find_modified
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
@@ -16,6 +20,7 @@ from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
+from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
@@ -82,7 +87,13 @@ def diagnose(
     elif wrong and not located:
         if all(each.forward_right for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds, tell)
-        located = "" if finding else locate_first_wrong(subject, seed)
+        else:
+            tell("the forward pass")
+            finding = explain_forward(subject, seed, started + seconds)
+        located = "" if finding else _clipped(subject) or locate_first_wrong(subject, seed)
+    elif not wrong and not located:
+        modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+        finding = Finding((modified,), 0.0) if modified else None
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
     found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
@@ -109,6 +120,11 @@ def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
     return replace(found, finding=finding, located=tell(found.located), first_wrong=first)
 
 
+def _clipped(subject: Subject) -> str:
+    clipping = find_clipping(subject)
+    return "" if clipping is None else clipping.sentence
+
+
 def as_subject(implementation: Any) -> Subject:
     """An Implementation, a bare callable or a Subject as a Subject, its layout found."""
     if isinstance(implementation, Subject):
@@ -133,8 +149,13 @@ def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]
         loudness = LOUD if k == len(SIZES) - 1 else 1.0
         each = gather(subject, draw_case(subject, wanted, seed + k, loudness))
         if each is not None and each.actual:
-            found.append(each)
+            # Loud, a loss with the logarithm of a probability that rounds to 0 is not judged.
+            found.append(each if loudness == 1.0 else _loud(each))
     return found
+
+
+def _loud(evidence: Evidence) -> Evidence:
+    return replace(evidence, forward=Comparison(()), loud=True)
 
 
 def _explain(
@@ -147,8 +168,16 @@ def _explain(
     tell("one mistake")
     known = catalogue_of(subject)
     # A mistake that divides by what rounds to zero on a loud case is told by the others.
-    evidence = [each for each in evidence if each.finite]
+    evidence = [each for each in evidence if each.actual and each.finite]
     singles = match_single(subject, known, evidence)
+    if not singles:
+        singles, clipping = match_clipped(subject, known, evidence, until)
+        if clipping is not None:
+            (best, residual), *others = singles
+            alternatives = tuple((mistake, clipping) for mistake, _ in others)
+            return Finding((best, clipping), residual, alternatives)
+    if not singles and any(not each.right for each in evidence):
+        singles = match_confined(subject, known, evidence, until)
     for k, wanted in enumerate(FURTHER):
         if len(singles) < 2:
             break

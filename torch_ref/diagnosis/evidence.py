@@ -30,6 +30,7 @@ FURTHER: Sequence[Mapping[str, int]] = (
     {"T": 2, "B": 3, "I": 4, "H": 4, "L": 1},
     {"T": 7, "B": 1, "I": 2, "H": 2, "L": 1},
 )
+PLAIN: Mapping[str, int] = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 LOUD = 2.0**10
 
 
@@ -47,6 +48,7 @@ class Evidence:
         forward: the comparison of its outputs.
         steps: of the gradients at every step that it returns, "dz_lk" and so on, where they are
             off by more than is allowed, as bool.
+        loud: whether its upstream gradient is so large that clipped gradients show.
     """
 
     case: Case
@@ -58,6 +60,7 @@ class Evidence:
     forward: Comparison
     wrong: tuple[str, ...]
     steps: Mapping[str, Array] = field(default_factory=dict)
+    loud: bool = False
 
     def off(self, name: str) -> Array:
         """Where a gradient is off by more than is allowed; NaN is off."""
@@ -70,14 +73,14 @@ class Evidence:
         return self.right and steps and self.forward_right
 
     @property
-    def forward_right(self) -> bool:
-        """Whether no output that it returns is wrong."""
-        return self.forward.verdict == "agree" or not self.forward.tensors
-
-    @property
     def finite(self) -> bool:
         """Whether every gradient is a number."""
         return all(np.isfinite(value).all() for value in self.actual.values())
+
+    @property
+    def forward_right(self) -> bool:
+        """Whether no output is wrong."""
+        return all(tensor.verdict == "agree" for tensor in self.forward.tensors)
 
     @property
     def key(self) -> bytes:
@@ -188,14 +191,25 @@ def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison |
     The budget is that of the wrong equations: their rounding is emulated as that of the right
     ones is. In float64 the prediction rounds too. None where the case does not admit the table.
     """
+    foretold = foreseen(subject, table, evidence)
+    if foretold is None:
+        return None
+    found, allowed = foretold
+    return compare_gradients(
+        evidence.actual, {name: found[name] for name in evidence.actual}, allowed
+    )
+
+
+def foreseen(
+    subject: Subject, table: Table, evidence: Evidence
+) -> tuple[Mapping[str, Array], Mapping[str, Array]] | None:
+    """A table's gradients and its error budget, as in `explains`."""
     try:
         found = predicted(subject, table, evidence)
         allowed = budget_by(subject, table, evidence)
     except ValueError:
         return None
-    return compare_gradients(
-        evidence.actual, {name: found[name] for name in evidence.actual}, allowed
-    )
+    return found, allowed
 
 
 def budget_by(subject: Subject, table: Table, evidence: Evidence) -> dict[str, Array]:

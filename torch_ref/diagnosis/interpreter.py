@@ -132,7 +132,14 @@ class _Whole:
 
     def sum_over_steps(self, equation: Equation) -> Array:
         """(..., M, P), from the last step to the first."""
-        (term,) = equation.terms
+        total: Array | None = None
+        for term in equation.terms:
+            value = self._sum_of(term)
+            total = value if total is None else self.a.rnd(total + value)
+        assert total is not None
+        return _clipped(equation, total, self.a)
+
+    def _sum_of(self, term: Term) -> Array:
         assert term.outer is not None
         left = _scaled(self.product(term), term, self.q, self.a)
         if term.outer.name == "one":
@@ -145,8 +152,7 @@ class _Whole:
         total = self.a.sum_over_steps(
             [left[..., t, :, :] for t in order], [right[..., t, :, :] for t in order]
         )
-        total = np.swapaxes(total, -1, -2) if term.transposed else total
-        return _clipped(equation, total, self.a)
+        return np.swapaxes(total, -1, -2) if term.transposed else total
 
 
 def _recur(
@@ -260,11 +266,13 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
         return a.number(np.ones((1, 1, 1)))
     array = env[factor.name + ("+" if factor.layer else "")]
     before = 1 if factor.name in ("c", "h") else 0
-    plain = factor.shift == 0 and not factor.at
+    plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
-        index = np.arange(steps) + before + factor.shift
+        step = np.arange(steps)[:: -1 if factor.at == "reversed" else 1] + factor.step
+        step = np.clip(step, 0, steps - 1) if factor.edge == "clamp" and factor.step else step
+        index = (step % steps if factor.step else step) + before + factor.shift
         count = steps + before
-        if factor.at:
+        if factor.at in ("last", "first"):
             index = np.full(steps, count - 1 if factor.at == "last" else before)
         outside = (index < 0) | (index >= count)
         index = index % count if factor.edge == "wrap" else np.clip(index, 0, count - 1)
@@ -282,6 +290,8 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
         hidden = q.sizes.H
         start = GATES.index(weight.block) * hidden
         array = whole[..., start : start + hidden, :]
+        if weight.columns:
+            array = _columns(q, weight, k, start)
         if weight.bias:
             bias = q.weights[f"bias_l{k}"][..., start : start + hidden, None]
             if weight.bias == "added":
@@ -295,6 +305,25 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
             else:
                 array = np.concatenate([bias, array[..., :-1]], axis=-1)
     return np.swapaxes(array, -1, -2) if weight.transposed else array
+
+
+def _columns(q: Quantities, weight: Weight, k: int, start: int) -> Array:
+    """Columns of the joined matrix in the place of those of `weight`."""
+    matrices, where = weight.columns.split(" ", 1)
+    names = {"W": f"weight_ih_l{k}", "U": f"weight_hh_l{k}"}
+    both = [q.weights[names[name]] for name in matrices.split("|")]
+    joined = np.concatenate(both, axis=-1)[..., start : start + q.sizes.H, :]
+    width = q.weights[f"{weight.name}_l{k}"].shape[-1]
+    before = 0 if both[0] is q.weights[f"{weight.name}_l{k}"] else both[0].shape[-1]
+    first = {
+        "from the first": 0,
+        "the last": joined.shape[-1] - width,
+        "one early": before - 1,
+        "one late": before + 1,
+    }[where]
+    if first + width > joined.shape[-1]:
+        raise ValueError(f"{weight.columns} has no {width} columns there.")
+    return np.asarray(joined[..., first : first + width])
 
 
 def _scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:

@@ -65,6 +65,26 @@ def find_kept(subject: Subject, case: Case) -> tuple[Mistake | None, str]:
     )
 
 
+def find_modified(subject: Subject, case: Case) -> Mistake | None:
+    """Whether a call changes what it is given: a weight, an input or an upstream gradient."""
+    try:
+        modified = subject.answer(case).modified
+    except Exception:  # a crash is a finding of the campaign's
+        return None
+    if not modified:
+        return None
+    names = joined(list(modified))
+    return Mistake(
+        "kept.modified",
+        f"{names} {'is' if len(modified) == 1 else 'are'} changed in place by the call: the caller "
+        "has other numbers afterwards.",
+        "(9)",
+        f"{modified[0]} += ...",
+        f"a copy of {modified[0]} += ...",
+        lambda table: table,
+    )
+
+
 def _is(subject: Subject, case: Case, second: Results, previous: Results) -> bool:
     try:
         expected, allowed = expected_of(subject, case)

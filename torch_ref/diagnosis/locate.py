@@ -88,7 +88,8 @@ _PLAINEST_FIRST: tuple[tuple[dict[str, int], str], ...] = (
     ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
     ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
     ({"T": 3, "B": 2, "L": 3}, "Right for one layer and for two; wrong for three"),
-    ({"T": 50, "H": 2}, "Right for a few steps; wrong at T=50"),
+    ({"T": 2, "I": 3}, "Right for I = 2 and H = 3; wrong for I = H = 3"),
+    ({"T": 50, "H": 3}, "Right for a few steps; wrong at T=50"),
 )
 
 
@@ -117,16 +118,19 @@ def _forward(probes: _Probes) -> str:
             continue
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
         if wrong:
+            returned = [tensor.name for tensor in evidence.forward.tensors]
             return (
                 f"The forward pass is wrong, in {joined(wrong)}, {words}. "
-                f"{_of_forward(wrong)}".rstrip()
+                f"{_of_forward(wrong, returned)}".rstrip()
             )
     return ""
 
 
-def _of_forward(wrong: Sequence[str]) -> str:
+def _of_forward(wrong: Sequence[str], returned: Sequence[str]) -> str:
     if wrong == ["loss"]:
-        return "Look at the head, the softmax and the mean, equations (19) to (25)."
+        return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."
+    if "c_n" not in returned:
+        return "Look at equations (1) to (7)."
     if "c_n" not in wrong:
         return "The last cell is right: look at h, equation (7), and at what is returned."
     if "y" not in wrong and "h_n" not in wrong:
@@ -164,16 +168,17 @@ def _one_step(probes: _Probes, evidence: Evidence) -> str:
         return "Look at the gradient at the softmax, equation (26)."
     if wrong == {"dweight_out"}:
         return "Look at the sum for weight_out, equation (21)."
-    if _only_sums(wrong):
+    if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if _zeros_are_right(evidence):
         return "Only what is exactly 0 in truth is wrong."
     gates = _gates(evidence)
     if evidence.case.targets is not None:
         return _of_gates(gates, one_step=True)
-    if probes.right(zero("dc_n")):
+    takes_dc_n = "dc_n" not in probes.subject.abilities.ignored
+    if takes_dc_n and probes.right(zero("dc_n")):
         return "Right without dc_n: look at how dc_n enters, equation (11)."
-    if probes.right(zero("dy", "dh_n")):
+    if takes_dc_n and probes.right(zero("dy", "dh_n")):
         return (
             f"Right with dc_n alone, so what comes through h[t] is wrong. "
             f"{_of_gates(gates, one_step=True)}"

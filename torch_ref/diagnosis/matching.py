@@ -116,25 +116,28 @@ def _distance(subject: Subject, found: Mapping[str, Array] | None, evidence: Evi
     except ValueError:
         return float("inf")
     return max(
-        relative(found[name], actual, evidence.allowed[name])
+        float(relative(found[name].ravel(), actual.ravel(), evidence.allowed[name].ravel()))
         for name, actual in evidence.actual.items()
     )
 
 
-def relative(found: Array, actual: Array, allowed: Array) -> float:
+def relative(found: Array, actual: Array, allowed: Array) -> Array:
     """The greatest error relative to the largest element; infinite where it is not a number.
 
     An error that is no greater than rounding's counts for nothing: where a gradient is a
     difference that cancels there may be nothing else.
+
+    Args:
+        found, actual, allowed: (..., elements).
+
+    Returns:
+        (...).
     """
-    size = float(np.max(np.abs(found)))
-    off = np.abs(found - actual)
-    error = float(np.max(np.where(off <= allowed, 0, off)))
-    if not np.isfinite(error):
-        return float("inf")
-    if error == 0:
-        return 0.0
-    return error / size if size > 0 else float("inf")
+    with np.errstate(all="ignore"):
+        off = np.abs(found - actual)
+        error = np.max(np.where(off <= allowed, 0, off), axis=-1)
+        share = np.where(error == 0, 0.0, error / np.max(np.abs(found), axis=-1))
+    return np.where(np.isfinite(error) & ~np.isnan(share), share, np.inf)
 
 
 def joint(mistakes: Sequence[Mistake], known: Catalogue) -> Table:

@@ -1,4 +1,4 @@
-"""Mistakes around the loop: carries, upstream, blocks of matrices, the stack, what was kept."""
+"""Mistakes around the loop: carries, upstream, the stack, what was kept."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Literal
 
 from manual_lstm.params import GATES
+from torch_ref.diagnosis.block_mistakes import block_mistakes
 from torch_ref.diagnosis.edits import (
     ONE,
     Edit,
@@ -22,10 +23,8 @@ from torch_ref.diagnosis.edits import (
     scaled,
     times,
     together,
-    weight,
 )
-from torch_ref.diagnosis.sum_mistakes import ORDERS
-from torch_ref.diagnosis.table import SUMS, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SUMS, Factor, Steps, Table, Term
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.oracles.variant import Variant
 
@@ -39,7 +38,9 @@ _KEPT: tuple[tuple[Literal["last", "first"], str], ...] = (
 def path_mistakes(table: Table, variant: Variant) -> Found:
     """identifier, sentence and edit of each."""
     squashes = variant.output == "tanh"
-    yield from _blocks()
+    yield from _carries(table)
+    yield from block_mistakes()
+    yield from _loop(table)
     yield from _layers()
     yield from _overwritten(squashes)
     yield from _other_cells(table, variant)
@@ -69,28 +70,6 @@ def upstream_mistakes(table: Table) -> Found:
     yield "dc_n.dh_n", "The last c receives dh_n where it needs dc_n.", exchanged[1]
     both = together(*(scaled(Place(t), "0") for t in begin))
     yield "dh_n and dc_n ignored", "dh_n and dc_n are both ignored.", both
-    for carry, words in (("dc_carry", "the cell's gradient"), ("dh_carry", "h's gradient")):
-        old = [factor(Place(carry), 0, Factor(carry)), change(Place(carry), weight=None)]
-        old += [factor(Place(carry), 1, ONE)] if carry == "dc_carry" else []
-        rest = range(1, len(table[carry].terms))
-        old += [scaled(Place(carry, k), "0") for k in rest]
-        yield (
-            f"{carry}.never updated",
-            f"What is carried of {words} from step to step is never updated.",
-            together(*old),
-        )
-        grown = Term((Factor(carry),))
-        yield (
-            f"{carry}.accumulates",
-            f"What is carried of {words} is added to the old carry where it should replace it.",
-            plus(carry, grown),
-        )
-        for limit in (1, 5, 10):
-            yield (
-                f"{carry}.clipped at {limit}",
-                f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
-                clipped(carry, limit),
-            )
     for target in ("dh", "dc"):
         for limit in (1, 5):
             yield (
@@ -156,55 +135,82 @@ def upstream_mistakes(table: Table) -> Found:
         )
 
 
-def _blocks() -> Found:
-    """A matrix not transposed, or the wrong block of it."""
-    for target, name in (("dh_carry", "weight_hh"), ("dx", "weight_ih")):
-        words = TARGET_WORDS[target]
-        whole = [weight(Place(target, k), Weight(name, g, True)) for k, g in enumerate(GATES)]
+def _carries(table: Table) -> Found:
+    """What is handed on kept as it was, added up, or clipped."""
+    for carry, words in (("dc_carry", "the cell's gradient"), ("dh_carry", "h's gradient")):
+        old = [factor(Place(carry), 0, Factor(carry)), change(Place(carry), weight=None)]
+        old += [factor(Place(carry), 1, ONE)] if carry == "dc_carry" else []
+        rest = range(1, len(table[carry].terms))
+        old += [scaled(Place(carry, k), "0") for k in rest]
         yield (
-            f"{target}.transposed",
-            capitalised(f"{words} is multiplied by the transpose of each gate's block of {name}."),
-            together(*whole),
+            f"{carry}.never updated",
+            f"What is carried of {words} from step to step is never updated.",
+            together(*old),
         )
-        for k, gate in enumerate(GATES):
+        whole = carry.removesuffix("_carry")
+        for old_value, what in ((carry, "the old carry"), (whole, f"the whole of {whole}")):
             yield (
-                f"{target}.{gate} transposed",
-                capitalised(f"{words} has {GATE_WORDS[gate]}'s block of {name} transposed."),
-                whole[k],
+                f"{carry}.accumulates {old_value}".removesuffix(f" {carry}"),
+                f"What is carried of {words} is added to {what} where it should replace it.",
+                plus(carry, Term((Factor(old_value),))),
             )
-            for other in GATES:
-                if other != gate:
-                    yield (
-                        f"{target}.{gate} through {other}",
-                        capitalised(
-                            f"{words} multiplies dz_{gate} by {GATE_WORDS[other]}'s block of "
-                            f"{name} where it needs {GATE_WORDS[gate]}'s."
-                        ),
-                        weight(Place(target, k), Weight(name, other)),
-                    )
-        for order, blocks in ORDERS.items():
+        for limit in (1, 5, 10):
             yield (
-                f"{target}.{order}",
-                capitalised(f"{words} takes the blocks of {name} with {order}."),
-                together(
-                    *(weight(Place(target, k), Weight(name, b)) for k, b in enumerate(blocks))
-                ),
+                f"{carry}.clipped at {limit}",
+                f"What {words} hands to t-1 is clipped to [-{limit}, {limit}] within the loop.",
+                clipped(carry, limit),
             )
-        other = "weight_ih" if name == "weight_hh" else "weight_hh"
+
+
+def _loop(table: Table) -> Found:
+    """Steps that the loop leaves out, or takes in the opposite order."""
+    sums = [Place("dx", k) for k in range(4)]
+    sums += [Place(target) for target in SUMS if target in table.equations]
+    spans: tuple[tuple[Steps, Steps, str, str], ...] = (
+        ("first", "not the first", "t=0", "dh0 and dc0 are what t=1 handed back"),
+        ("last", "not the last", "the last step", "it begins one step too early"),
+    )
+    for skipped, others, words, effect in spans:
+        edits = [only_at(place, others) for place in sums]
+        for carry in ("dh_carry", "dc_carry"):
+            edits += [only_at(Place(carry, k), others) for k in range(len(table[carry].terms))]
+            edits.append(plus(carry, Term((Factor(carry),), steps=skipped)))
         yield (
-            f"{target}.{other}",
-            capitalised(f"{words} is multiplied by {other} where it needs {name}."),
-            together(*(weight(Place(target, k), Weight(other, g)) for k, g in enumerate(GATES))),
+            f"loop.without {words}",
+            f"The loop over the steps leaves out {words}: {effect}.",
+            together(*edits),
         )
-    for order, blocks in ORDERS.items():
-        users = [Place(target, k) for target in ("dh_carry", "dx") for k in range(4)]
-        edits = [factor(p, 0, Factor(f"dz_{blocks[p.term]}")) for p in users]
-        for kind in ("weight_ih", "weight_hh", "bias"):
-            edits += [
-                factor(Place(f"d{kind}.{gate}"), 0, Factor(f"dz_{b}"))
-                for gate, b in zip(GATES, blocks, strict=True)
-            ]
-        yield f"dz.{order}", f"The gates' gradients are joined with {order}.", together(*edits)
+    yield (
+        "dx.reversed",
+        "The gradient of x has its steps in the opposite order.",
+        together(*(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed"))
+                   for k, g in enumerate(GATES))),
+    )  # fmt: skip
+    ats: tuple[tuple[Literal["first", "last", "reversed"], str], ...] = (
+        ("reversed", "is taken in the opposite order of the steps"),
+        ("first", "of t=0 is taken at every step"),
+        ("last", "of the last step is taken at every step"),
+    )
+    for at, words in ats:
+        yield f"dh.dy {at}", f"dy {words}.", factor(Place("dh"), 0, Factor("dy", at=at))
+    kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
+    yield (
+        "cache.reversed",
+        "The backward step t uses everything that the forward step T-1-t kept.",
+        everywhere(_named(*kept), lambda f: replace(f, at="reversed")),
+    )
+    for by, edge, words in (
+        (-1, "wrap", "cyclically"),
+        (1, "wrap", "cyclically"),
+        (-1, "clamp", "at the end the nearest"),
+        (1, "clamp", "at the end the nearest"),
+    ):
+        moved = lambda f, by=by, edge=edge: replace(f, step=by, edge=edge)  # noqa: E731
+        yield (
+            f"cache.t{by:+d} {edge}",
+            f"The backward step t uses everything that the forward step t{by:+d} kept ({words}).",
+            everywhere(_named(*kept), moved),
+        )
 
 
 def _layers() -> Found:
@@ -318,6 +324,20 @@ def _other_cells(table: Table, variant: Variant) -> Found:
         )
         squashed = Factor("c", -1, "tanh(y)")
         yield (
+            "cell.c for tanh(c)",
+            "The backward pass takes c wherever it needs tanh(c).",
+            together(
+                factor(Place("do"), 1, Factor("c")),
+                factor(Place(state), 2, Factor("c", 0, "1-y^2")),
+            ),
+        )
+        before = (Factor("c", -1, "tanh(y)"), Factor("c", -1, "1-tanh(y)^2"))
+        yield (
+            "cell.tanh(c[t-1])",
+            "The backward pass takes tanh(c[t-1]) wherever it needs tanh(c[t]).",
+            together(factor(Place("do"), 1, before[0]), factor(Place(state), 2, before[1])),
+        )
+        yield (
             "cell.c = tanh(c)",
             "The backward pass has the cell overwritten by tanh(c).",
             together(
@@ -340,6 +360,18 @@ def _other_cells(table: Table, variant: Variant) -> Found:
         "The backward pass couples i = 1 - f, the forward pass does not.",
         plus("df", Term((Factor("dc"), Factor("g")), scale=("-1",))),
     )
+    if variant.peepholes:
+        swapped = everywhere(_named("w_ci", "w_cf"), _renamed({"w_ci": "w_cf", "w_cf": "w_ci"}))
+        sentence = "The backward pass reads the peepholes of i and f for each other."
+        yield "peepholes.i and f", sentence, swapped
+        both = together(*(scaled(Place("dc_carry", k), "0") for k in (1, 2)))
+        sentence = "The peepholes of i and f are left out of what the cell's gradient hands to t-1."
+        yield "peepholes.not handed on", sentence, both
+        every = together(both, scaled(Place(state, 2), "0"))
+        yield "peepholes.no gradient", "No gradient goes through the peepholes to the cell.", every
+        place = Place(state, 2)
+        sentence = "The cell's gradient takes do where it needs dz_o, in the peephole's part."
+        yield "peepholes.do for dz_o", sentence, factor(place, 0, Factor("do"))
     exchange = {"i": "f", "f": "i"}
     yield (
         "gates.i and f read for each other",

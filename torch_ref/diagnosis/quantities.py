@@ -34,10 +34,13 @@ def _reciprocal(a: Arithmetic, y: Array) -> Array:
     return a.tanh(a.tanh(y)) if y.dtype.kind == "i" else a.rnd(1 / y)
 
 
-def _first_member(a: Arithmetic, y: Array) -> Array:
-    kept = np.zeros_like(y)
-    kept[..., :1, :] = y[..., :1, :]
-    return kept
+def _member(number: int) -> Callable[[Arithmetic, Array], Array]:
+    def only(a: Arithmetic, y: Array) -> Array:
+        kept = np.zeros_like(y)
+        kept[..., number, :] = y[..., number, :]
+        return kept
+
+    return only
 
 
 def _last_member(a: Arithmetic, y: Array) -> Array:
@@ -61,10 +64,11 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "s(1-s), s = sigmoid(y)": lambda a, y: _sigmoid_derivative(a, a.sigmoid(y)),
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
+    "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
-    "of the first member only": _first_member,
-    "of the last member only": _last_member,
+    "of the first member only": _member(0),
+    "of the last member only": _member(-1),
 }
 
 
@@ -114,7 +118,8 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         layer["h"] = np.stack([h0[k], *(s.h_before for s in steps[1:]), forward.h_n[k]], axis=-3)
         layer["h_out"] = layer["h"][..., 1:, :, :]
         for name, gate in PEEPHOLES.items() if case.variant.peepholes else ():
-            layer[f"w_c{gate}"] = weights[f"{name}_l{k}"][..., None, None, :]
+            peephole = weights[f"{name}_l{k}"][..., None, None, :]
+            layer[f"w_c{gate}"] = np.broadcast_to(peephole, (*lead, *peephole.shape))
         layers.append(layer)
     outputs = {
         "h_n": np.stack(forward.h_n, axis=-3),

@@ -18,6 +18,7 @@ _FUNCTIONS = {
     "y^2-1": "({y}**2 - 1)",
     "y^2": "{y}**2",
     "1/y": "1 / {y}",
+    "(1-y)^2": "(1 - {y})**2",
     "sigmoid(y)": "sigmoid({y})",
     "tanh(y)": "tanh({y})",
     "s(1-s), s = sigmoid(y)": "sigmoid({y}) * (1 - sigmoid({y}))",
@@ -120,6 +121,9 @@ def _weight(weight: Weight) -> str:
         "last": " from column 1 and bias",
         "first": " from column -1",
     }
+    if weight.columns:
+        matrices, where = weight.columns.split(" ", 1)
+        return f"[{matrices}]{block} {where}"
     return f"{weight.name}{block}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 
@@ -137,6 +141,7 @@ def _factor(factor: Factor, variant: Variant) -> str:
     else:
         y = name
     y += " of another layer" if factor.layer else ""
+    y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)
 
 
@@ -149,7 +154,7 @@ def _time(factor: Factor) -> str:
 
 
 def _fixed(factor: Factor) -> str:
-    return "T-1" if factor.at == "last" else "0"
+    return {"last": "T-1", "first": "0", "reversed": "T-1-t"}[factor.at]
 
 
 def joined(parts: Sequence[str]) -> str:

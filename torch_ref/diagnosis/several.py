@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.evidence import (
     LOUD,
+    PLAIN,
     Evidence,
     draw_case,
     fitted,
@@ -43,7 +44,6 @@ Word = np.uint64
 _NONE = Word(0)
 ODD_CASES = 2
 _TOLD = 50
-_PLAIN = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 Change = Callable[[Case], Case]
 
 
@@ -75,22 +75,24 @@ def marks_of(
     rows: list[tuple[Bits, Bits, Bits]] = []
     fits = np.ones(len(known.mistakes), bool)
     for each in evidence:
-        actual, allowed = blocks_of(each.actual, each), blocks_of(each.allowed, each)
-        truth = blocks_of(predicted(subject, known.table, each), each)
-        fine = _explained(truth, actual, allowed, bound)
-        moved = np.zeros((len(known.mistakes), len(actual)), bool)
-        alone = np.zeros_like(moved)
-        for n, found in enumerate(foretold_by(known, each)):
+        truth = blocks_of([predicted(subject, known.table, each)], each)
+        fine = _explained(truth, each, bound)[0]
+        found: list[Mapping[str, Array]] = []
+        fitting = np.zeros(len(known.mistakes), bool)
+        for n, foretold in enumerate(foretold_by(known, each)):
             try:
-                blocks = None if found is None else blocks_of(fitted(subject, found, each), each)
+                if foretold is not None:
+                    found.append(fitted(subject, foretold, each))
+                    fitting[n] = True
             except ValueError:
-                blocks = None
-            if blocks is None:
-                fits[n] = False
                 continue
-            moved[n] = [not np.array_equal(b, t) for b, t in zip(blocks, truth, strict=True)]
-            alone[n] = _explained(blocks, actual, allowed, bound)
-        rows.append((_word(np.array(fine)), _word(moved, filled=False), _word(alone)))
+        fits &= fitting
+        moved = np.zeros((len(known.mistakes), len(fine)), bool)
+        alone = np.zeros_like(moved)
+        blocks = blocks_of(found, each)
+        moved[fitting] = _differing(blocks, truth)
+        alone[fitting] = _explained(blocks, each, bound)
+        rows.append((_word(fine), _word(moved, filled=False), _word(alone)))
         if time.perf_counter() > until:
             break
     right, changed, same = (np.stack(each, axis=-1) for each in zip(*rows, strict=True))
@@ -100,15 +102,21 @@ def marks_of(
     return Marks(right, changed, explained, told, fits)
 
 
-def _explained(
-    found: Sequence[Array], actual: Sequence[Array], allowed: Sequence[Array], bound: float
-) -> list[bool]:
+def _explained(found: Sequence[Array], evidence: Evidence, bound: float) -> NDArray[np.bool_]:
+    """(N, blocks): which blocks of N sets of gradients are what the implementation returned."""
+    actual, allowed = (blocks_of([of], evidence) for of in (evidence.actual, evidence.allowed))
     triples = zip(found, actual, allowed, strict=True)
-    return [relative(f, a, within) <= bound for f, a, within in triples]
+    return np.stack([relative(f, a, within) <= bound for f, a, within in triples], axis=-1)
+
+
+def _differing(found: Sequence[Array], others: Sequence[Array]) -> NDArray[np.bool_]:
+    """(N, blocks): which blocks of N sets of gradients differ from others; NaN always does."""
+    pairs = zip(found, others, strict=True)
+    return np.stack([np.any(f != other, axis=-1) for f, other in pairs], axis=-1)
 
 
 # In the identifier of a mistake that takes one gate's gradient, or a later one, for another.
-_MIXED = (*ORDERS, ".from ", " for dc", " for dh")
+_MIXED = (*ORDERS, ".from ", ".into ", " for dc", " for dh")
 
 
 def _mixes(mistake: Mistake) -> bool:
@@ -122,14 +130,19 @@ def _word(bits: NDArray[np.bool_], filled: bool = True) -> Bits:
     return np.packbits(np.concatenate([bits, rest], axis=-1), axis=-1).view(np.uint64)[..., 0]
 
 
-def blocks_of(values: Mapping[str, Array], evidence: Evidence) -> list[Array]:
-    """The gradients of weights by gate, those of x by step, those of the states by layer."""
+def blocks_of(sets: Sequence[Mapping[str, Array]], evidence: Evidence) -> list[Array]:
+    """The gradients of weights by gate, those of x by step, those of the states by layer.
+
+    Returns:
+        At most 64 blocks, (N, elements), of N sets of gradients.
+    """
     blocks: list[Array] = []
-    for name in evidence.actual:
-        value = values[name]
+    for name, actual in evidence.actual.items():
+        values = np.array([each[name] for each in sets]).reshape(len(sets), *actual.shape)
         by_gate = name.startswith(("dweight_ih", "dweight_hh", "dbias_l", "dbias_hh"))
-        blocks += np.split(value, 4) if by_gate else list(np.atleast_1d(value))
-    return blocks[:63] + ([np.concatenate([b.ravel() for b in blocks[63:]])] if blocks[63:] else [])
+        parts = 4 if by_gate else actual.shape[0] if actual.ndim else 1
+        blocks += np.split(values.reshape(len(sets), -1), parts, axis=1)
+    return blocks[:63] + ([np.concatenate(blocks[63:], axis=1)] if blocks[63:] else [])
 
 
 def probes(subject: Subject, seed: int) -> list[Evidence]:
@@ -158,7 +171,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
     found = []
     chosen = upstream if subject.implementation.form == "vjp" else loss
     for k, (sizes, loudness, changes) in enumerate(chosen):
-        case = draw_case(subject, _PLAIN | sizes, seed + k, loudness)
+        case = draw_case(subject, {**PLAIN, **sizes}, seed + k, loudness)
         for change in changes:
             case = change(case)
         each = gather(subject, case)
@@ -245,11 +258,10 @@ class _Together:
             bound = half_the_digits(self.subject)
             table = joint([self.known.mistakes[n] for n in (i, j)], self.known)
             with np.errstate(all="ignore"):
-                found = blocks_of(predicted(self.subject, table, each), each)
-            actual, allowed = blocks_of(each.actual, each), blocks_of(each.allowed, each)
-            bits = _explained(found, actual, allowed, bound)
+                found = blocks_of([predicted(self.subject, table, each)], each)
+            bits = _explained(found, each, bound)[0]
             moved = [self._differs(found, n, each) for n in (j, i)]
-            self.seen[i, j, case] = _Pair(Word(_word(np.array(bits))), moved[0], moved[1])
+            self.seen[i, j, case] = _Pair(Word(_word(bits)), moved[0], moved[1])
         return self.seen[i, j, case]
 
     def _differs(self, found: Sequence[Array], alone: int, each: Evidence) -> Word:
@@ -258,9 +270,8 @@ class _Together:
             return _NONE
         foretold = foretold_by(self.known, each)[alone]
         assert foretold is not None
-        own = blocks_of(fitted(self.subject, foretold, each), each)
-        bits = [not np.array_equal(b, o) for b, o in zip(found, own, strict=True)]
-        return Word(_word(np.array(bits), filled=False))
+        own = blocks_of([fitted(self.subject, foretold, each)], each)
+        return Word(_word(_differing(found, own)[0], filled=False))
 
     def moved(self, k: int, others: Sequence[int], case: int) -> Word:
         """The blocks that a mistake changes, by itself or beside one that mixes the gates."""

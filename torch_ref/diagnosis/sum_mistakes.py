@@ -1,6 +1,7 @@
 """Mistakes in the gradients of the weights, the sums over the steps: equation (18)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.edits import (
@@ -12,16 +13,21 @@ from torch_ref.diagnosis.edits import (
     function,
     only_at,
     outer,
+    plus,
     scaled,
     together,
     weight,
 )
-from torch_ref.diagnosis.table import PEEPHOLES, Factor, Steps, Table, Weight
+from torch_ref.diagnosis.render import joined
+from torch_ref.diagnosis.table import PEEPHOLES, Factor, Steps, Table, Term, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised
 
 Found = Iterator[tuple[str, str, Edit]]
 KINDS = ("weight_ih", "weight_hh", "bias")
-ORDERS = {
+
+
+# Orders of the gates in words, and whose block each of i, f, g, o gets.
+USUAL_ORDERS = {
     "i and f exchanged": "figo",
     "g and o exchanged": "ifog",
     "i and g exchanged": "gfio",
@@ -32,6 +38,11 @@ ORDERS = {
     "moved by one the other way": "oifg",
 }
 STACK = tuple(Place(f"d{kind}.{gate}") for kind in KINDS for gate in GATES)
+ORDERS = USUAL_ORDERS | {
+    f"{', '.join(order)} for i, f, g, o": "".join(order)
+    for order in itertools.permutations(GATES)
+    if "".join(order) not in ("".join(GATES), *USUAL_ORDERS.values())
+}
 EDGES = {
     "wrap": "cyclically",
     "clamp": "at the end the nearest step's",
@@ -64,14 +75,28 @@ def sum_mistakes(table: Table) -> Found:
         places = tuple(Place(f"d{kind}.{gate}") for gate in GATES)
         groups[kind] = (TARGET_WORDS[kind], places)
     groups["weights"] = ("every gradient of a weight", STACK)
+    both = tuple(place for kind in KINDS[:2] for place in groups[kind][1])
+    groups["weight"] = ("the gradient of weight_ih and weight_hh", both)
     for name in PEEPHOLES:
         if f"d{name}" in table.equations:
             groups[name] = (TARGET_WORDS[f"d{name}"], (Place(f"d{name}"),))
+            shift = 0 if name == "weight_co" else -1
+            for new in (Factor("c", -1 - shift), Factor("h", -1), Factor("h"), Factor("c_out")):
+                shown, needed = (
+                    f"{each.name.replace('c_out', 'tanh(c)')}[t{'-1' if each.shift else ''}]"
+                    for each in (new, Factor("c", shift))
+                )
+                sentence = f"{TARGET_WORDS[f'd{name}']} uses {shown} where it needs {needed}."
+                yield f"{name}.{shown}", capitalised(sentence), factor(Place(f"d{name}"), 1, new)
     for name, (words, places) in groups.items():
         yield from of_sum(name, words, places)
     for kind in KINDS:
-        yield from _of_gates(kind)
+        yield from _of_gates((kind,), kind)
         yield from _of_kind(kind)
+    # One joined matrix, or one line, makes several of them.
+    yield from _of_gates(KINDS[:2], "weight")
+    yield from _of_gates(KINDS, "weights")
+    yield from _of_joined()
     yield from _leaks()
 
 
@@ -116,48 +141,89 @@ def overwritten(places: Iterable[Place], steps: Steps, by_members: bool) -> Edit
     return together(*edits)
 
 
-def _of_gates(kind: str) -> Found:
+def _of_gates(kinds: tuple[str, ...], name: str) -> Found:
+    named = joined([TARGET_WORDS[kind].removeprefix("the gradient of ") for kind in kinds])
     for gate in GATES:
-        place = Place(f"d{kind}.{gate}")
-        words = f"{GATE_WORDS[gate]}'s block of {TARGET_WORDS[kind]}"
-        for scale, verb in (*SCALES[:3], SCALES[4]):
-            yield f"{kind}[{gate}] * {scale}", capitalised(f"{words} {verb}."), scaled(place, scale)
+        places = [Place(f"d{kind}.{gate}") for kind in kinds]
+        words = f"{GATE_WORDS[gate]}'s block of the gradient of {named}"
+
+        def each(change: Callable[[Place], Edit], places: list[Place] = places) -> Edit:
+            return together(*(change(place) for place in places))
+
+        for scale, verb in SCALES if len(kinds) > 1 else (*SCALES[:3], *SCALES[4:7]):
+            edit = each(lambda place, scale=scale: scaled(place, scale))  # type: ignore[misc]
+            yield f"{name}[{gate}] * {scale}", capitalised(f"{words} {verb}."), edit
         for steps, verb in SPANS:
-            edit = only_at(place, steps)  # type: ignore[arg-type]
-            yield f"{kind}[{gate}].{steps}", capitalised(f"{words} {verb}."), edit
+            edit = each(lambda place, steps=steps: only_at(place, steps))  # type: ignore[misc]
+            yield f"{name}[{gate}].{steps}", capitalised(f"{words} {verb}."), edit
         for other in GATES:
             if other != gate:
+                new = Factor(f"dz_{other}")
                 yield (
-                    f"{kind}[{gate}].from {other}",
+                    f"{name}[{gate}].from {other}",
                     capitalised(f"{words} is computed from dz_{other}, {GATE_WORDS[other]}'s."),
-                    factor(place, 0, Factor(f"dz_{other}")),
+                    each(lambda place, new=new: factor(place, 0, new)),  # type: ignore[misc]
+                )
+            if other != gate:
+                edit = together(
+                    *(scaled(place, "0") for place in places),
+                    *(plus(f"d{kind}.{other}", _share(kind, gate)) for kind in kinds),
+                )
+                yield (
+                    f"{name}[{gate}].into {other}",
+                    capitalised(f"{words} is added to {GATE_WORDS[other]}'s block."),
+                    edit,
                 )
         for before, which in ((f"d{gate}", "after"), ("dh", "h's"), ("dc", "c's")):
             of = "the gradient after the activation" if which == "after" else f"{which} gradient"
+            new = Factor(before)
             yield (
-                f"{kind}[{gate}].from {before}",
+                f"{name}[{gate}].from {before}",
                 capitalised(f"{words} is computed from {before}, {of}, where it needs dz_{gate}."),
-                factor(place, 0, Factor(before)),
+                each(lambda place, new=new: factor(place, 0, new)),  # type: ignore[misc]
             )
-    edits = [factor(Place(f"d{kind}.{gate}"), 0, Factor(f"d{gate}")) for gate in GATES]
+    after = [
+        factor(Place(f"d{kind}.{gate}"), 0, Factor(f"d{gate}")) for kind in kinds for gate in GATES
+    ]
     yield (
-        f"{kind}.after the activation",
-        capitalised(
-            f"{TARGET_WORDS[kind]} is computed from the gates' gradients after their activation."
-        ),
-        together(*edits),
+        f"{name}.after the activation",
+        f"The gradient of {named} is computed from the gates' gradients after their activation.",
+        together(*after),
     )
     for order, blocks in ORDERS.items():
+        edits = [
+            factor(Place(f"d{kind}.{gate}"), 0, Factor(f"dz_{b}"))
+            for kind in kinds
+            for gate, b in zip(GATES, blocks, strict=True)
+        ]
         yield (
-            f"{kind}.{order}",
-            capitalised(f"the blocks of {TARGET_WORDS[kind]} have {order}."),
-            together(
-                *(
-                    factor(Place(f"d{kind}.{gate}"), 0, Factor(f"dz_{b}"))
-                    for gate, b in zip(GATES, blocks, strict=True)
-                )
-            ),
+            f"{name}.{order}",
+            f"The blocks of the gradient of {named} have {order}.",
+            together(*edits),
         )
+
+
+def _share(kind: str, gate: str) -> Term:
+    """What a gate adds to its block of a weight's gradient."""
+    of = {"weight_ih": Factor("x"), "weight_hh": Factor("h", -1), "bias": Factor("one")}
+    return Term((Factor(f"dz_{gate}"),), outer=of[kind])
+
+
+def _of_joined() -> Found:
+    """[h, x] of another step, where one matrix multiplies both."""
+    for by in (-1, 1):
+        for edge, words in EDGES.items():
+            edits = [
+                outer(Place(f"d{kind}.{gate}"), Factor(name, shift + by, edge=edge))  # type: ignore[arg-type]
+                for kind, name, shift in (("weight_ih", "x", 0), ("weight_hh", "h", -1))
+                for gate in GATES
+            ]
+            yield (
+                f"weight.[h, x] of t{by:+d} {edge}",
+                f"The gradient of weight_ih and weight_hh uses x and h of t{by:+d} where it needs "
+                f"those of t ({words}).",
+                together(*edits),
+            )
 
 
 def _of_kind(kind: str) -> Found:

@@ -14,6 +14,17 @@ from torch_ref.oracles.variant import STANDARD, Variant
 
 Steps = Literal["every", "first", "last", "not the first", "not the last", "none"]
 Edge = Literal["wrap", "clamp", "zero"]
+Columns = Literal[
+    "",
+    "W|U from the first",
+    "W|U the last",
+    "W|U one early",
+    "W|U one late",
+    "U|W from the first",
+    "U|W the last",
+    "U|W one early",
+    "U|W one late",
+]
 
 
 class Sizes(NamedTuple):
@@ -58,7 +69,9 @@ class Factor:
         function: of the quantity, a key of `interpreter.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
             nearest step that there is, or zero.
-        at: "last" or "first", for that step's value at every step.
+        at: "last" or "first", for that step's value at every step; "reversed" for T-1-t's at t.
+        step: of which step, counted from t, everything that it kept is taken, cyclically or, with
+            the edge "clamp", at the end the nearest.
         layer: how many layers further up, cyclically; for dh_n, dc_n, dh0 and dc0.
     """
 
@@ -66,7 +79,8 @@ class Factor:
     shift: int = 0
     function: str = ""
     edge: Edge = "wrap"
-    at: Literal["", "last", "first"] = ""
+    at: Literal["", "last", "first", "reversed"] = ""
+    step: int = 0
     layer: int = 0
 
 
@@ -77,13 +91,15 @@ class Weight:
     `name` is "weight_ih", "weight_hh" or "weight_out", which has no blocks. `bias` says how the
     bias, a further column, gets into it where it should not be: added to every column, to the
     last or the first one, or as the last or the first column of a block that starts one column
-    too late or too early.
+    too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
+    side.
     """
 
     name: str
     block: str = ""
     transposed: bool = False
     bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
+    columns: Columns = ""
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,18 @@ def probe(implementation: Implementation, dtype: str, **sizes: int) -> Case:
 
 def _dtypes(answers: dict[str, Answer]) -> tuple[str, ...]:
     """The dtypes that come back as they went in; failing that, the one that always comes back."""
-    kept = tuple(name for name, answer in answers.items() if _dtype_of(answer) == name)
+    kept = tuple(
+        name
+        for name, answer in answers.items()
+        if _dtype_of(answer) == name and not _widens(answer, name)
+    )
     return kept or (_dtype_of(next(iter(answers.values()))),)
+
+
+def _widens(answer: Answer, dtype: str) -> bool:
+    """Whether some result is float64 although the case is float32: np.zeros(shape) is, say."""
+    found = [np.asarray(v).dtype for k, v in answer.results.items() if k != "loss"]
+    return dtype == "float32" and any(each == np.float64 for each in found)
 
 
 def _dtype_of(answer: Answer) -> str:

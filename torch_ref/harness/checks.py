@@ -47,7 +47,11 @@ def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
                 f"{name} has shape {array.shape} but must be {np.shape(expected[name])}."
             )
         if array.dtype != case.dtype:
-            raise CheckFailed(f"{name} is {array.dtype} but the case is {case.dtype}.")
+            declare = f', or declare dtype="{array.dtype}"' if array.dtype.kind == "f" else ""
+            raise CheckFailed(
+                f"{name} is {array.dtype} but the case is {case.dtype}: compute in the dtype that "
+                f"comes in{declare}."
+            )
         if not np.isfinite(array).all():
             bad = array[~np.isfinite(array)][0]
             raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
@@ -187,7 +191,14 @@ def check_linearity(subject: Subject, case: Case) -> Comparison | None:
     budgets = [expected_of(subject, each)[1] for each in asked]
     total = {name: first[name] + second[name] for name in whole}
     limit = {name: sum(budget[name] for budget in budgets) for name in whole}
-    return _require(compare_gradients(whole, total, limit), "The pullback is not linear")
+    comparison = compare_gradients(whole, total, limit)
+    truth = expected_of(subject, asked[1])[0]
+    names = [name for name in second if name in truth]
+    kept = {name: first[name] + truth[name] for name in names}
+    adds = compare_gradients({name: second[name] for name in names}, kept, limit)
+    if comparison.verdict != adds.verdict == "agree":
+        return _require(comparison, "The pullback adds to the gradients of its last call")
+    return _require(comparison, "The pullback is not linear: it remembers its last call")
 
 
 def check_clipping(subject: Subject, case: Case) -> Comparison | None:

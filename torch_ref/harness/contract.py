@@ -199,9 +199,11 @@ class _Given:
 
     def copied(self) -> dict[str, Any]:
         """Copies of all arrays, the weights by their names."""
-        states = {f"state {k}": value for k, value in enumerate(self.states)}
-        further = {f"upstream gradient {k}": value for k, value in enumerate(self.further)}
-        return copy.deepcopy({**self.params, "x": self.x, **states, **further})
+        apart = len(self.states) == 2
+        states = zip(("h0", "c0") if apart else ("state0",), self.states, strict=True)
+        upstream = ("dy", "dh_n", "dc_n") if apart else ("dy", "dstate_n")
+        further = zip(upstream, self.further, strict=bool(self.further))
+        return copy.deepcopy({**self.params, "x": self.x, **dict(states), **dict(further)})
 
 
 def pullback_answers(implementation: Implementation, cases: Sequence[Case]) -> list[Results]:

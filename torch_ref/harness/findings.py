@@ -76,16 +76,17 @@ def find_clipping(subject: Subject) -> Clipping | None:
     """
     cases = [_case_of(subject, sizes, k) for k, sizes in enumerate(_SIZES)]
     loud = [_louder(case, 2.0**10) for case in cases]
-    found = {_clipping_of(*_gradients(subject, case)) for case in loud}
+    found = {clipping_of(*_gradients(subject, case)) for case in loud}
     if len(found) != 1:
         return None
     (clipping,) = found
     return clipping
 
 
-def _clipping_of(
+def clipping_of(
     actual: Mapping[str, Array], expected: Mapping[str, Array], allowed: Mapping[str, Array]
 ) -> Clipping | None:
+    """At what limit gradients are cut off that else are the expected ones; None if they are not."""
     a, e, b = (
         np.concatenate([np.ravel(each[name]) for name in actual])
         for each in (actual, expected, allowed)

@@ -35,14 +35,21 @@ def explained_by(finding: Finding) -> str:
     """How many mistakes explain it, the beginning of a sentence."""
     many = "mistakes together explain"
     count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
-    return f"{count[len(finding.mistakes)]} every difference to rounding"
+    what = "every output of the forward pass" if _is_forward(finding) else "every difference"
+    return f"{count[len(finding.mistakes)]} {what} to rounding"
+
+
+def _is_forward(finding: Finding) -> bool:
+    return finding.mistakes[0].identifier.startswith("forward.")
 
 
 def alternatives(finding: Finding) -> Iterator[str]:
-    """The other mistakes that explain it as well, a sentence each."""
+    """The other mistakes that explain it as well, a sentence each, and what to mend first."""
     for other in finding.alternatives:
         sentences = " ".join(mistake.sentence for mistake in other)
         yield f"Or, which nothing that it returns can tell apart: {sentences}"
+    if _is_forward(finding):
+        yield "Mend that first: of a wrong forward pass no gradient can be right."
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:

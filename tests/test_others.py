@@ -1,0 +1,229 @@
+"""LSTMs in the styles of other people, and the mistakes that are made in each, named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from torch_ref import Implementation, Layout, Variant, check_implementation, diagnose, preset
+
+FOLDER = Path(__file__).parent / "others"
+PEEPHOLES = ("weight_ci_l0", "weight_cf_l0", "weight_co_l0")
+
+
+def bias_row(module: Any) -> Implementation:
+    """[1, x, h] @ W, gates i, f, o, g."""
+    layout = Layout("ifog", matrices="xh", transposed=True, bias="first", states="BH",
+                    weight="W", x="X")  # fmt: skip
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        y, c, cache = module.forward(x, params["W"], h0, c0)
+        return (y, y[-1], c[-1]), lambda dy, dh, dc: module.backward(dy, dh, dc, cache)
+
+    return Implementation("bias_row", vjp=vjp, layout=layout)
+
+
+def columns(module: Any) -> Implementation:
+    """W @ [a; x] + b for each gate, (n_x, m, T_x), no c0."""
+
+    def vjp(params: Any, x: Any, h0: Any) -> Any:
+        a, caches = module.lstm_forward(x, h0, params)
+        return a, lambda dy: module.lstm_backward(dy, caches, params)
+
+    return Implementation("columns", vjp=vjp, layout=preset("columns"))
+
+
+def time_layers(module: Any) -> Implementation:
+    """Objects with params and grads, gates f, g, i, o, a state that stays."""
+    layout = Layout("fgio", transposed=True, sequence="BTI", states="BH",
+                    weight_ih="Wx", weight_hh="Wh", bias_ih="b")  # fmt: skip
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        layer = module.TimeLSTM(params["Wx"], params["Wh"], params["b"])
+        layer.set_state(h0, c0)
+        y = layer.forward(x)
+
+        def back(dy: Any) -> Any:
+            dx = layer.backward(dy)
+            names = ("dx", "dh0", "dWx", "dWh", "db")
+            return dict(zip(names, (dx, layer.dh, *layer.grads), strict=True))
+
+        return (y, layer.h, layer.c), back
+
+    return Implementation("time_layers", vjp=vjp, layout=layout)
+
+
+def char_trainer(module: Any) -> Implementation:
+    """Indices (N, T), a loss that is summed over the steps, gates i, f, o, g."""
+    layout = Layout("ifog", transposed=True, sequence="BTI", states="BH", weight_ih="Wx",
+                    weight_hh="Wh", bias_ih="b", weight_out="Wy", bias_out="by")  # fmt: skip
+
+    def loss_and_grads(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
+        model = module.CharModel(**params)
+        model.h, model.c = h0, c0
+        loss, grads = model.loss(x.argmax(axis=-1), targets)
+        steps = x.shape[1]  # the contract's loss is the mean
+        return loss / steps, {f"d{name}": grad / steps for name, grad in grads.items()}
+
+    return Implementation(
+        "char_trainer", loss_and_grads=loss_and_grads, layout=layout, dtype="float64"
+    )
+
+
+def peephole_vectors(module: Any) -> Implementation:
+    """One sequence, peepholes in p (3, H)."""
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        weights = [params[name] for name in ("weight_ih_l0", "weight_hh_l0", "bias_l0")]
+        given = (*weights, np.array([params[name] for name in PEEPHOLES]), x, h0, c0)
+        state = module.forward(*given)
+
+        def back(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            dW, dR, db, dp, *rest = module.backward(*given, state, dy, dh_n, dc_n)
+            names = ("dweight_ih_l0", "dweight_hh_l0", "dbias_l0", "dx", "dh0", "dc0")
+            found = dict(zip(names, (dW, dR, db, *rest), strict=True))
+            return found | {f"d{name}": each for name, each in zip(PEEPHOLES, dp, strict=True)}
+
+        return (state[-1], state[-1][-1], state[-2][-1]), back
+
+    layout, variant = Layout(sequence="TI", states="H"), Variant(peepholes=True)
+    return Implementation(
+        "peephole_vectors", vjp=vjp, layout=layout, variant=variant, dtype="float64"
+    )
+
+
+def loss_fun(module: Any) -> Implementation:
+    """One lossFun over module globals, which clips what it returns."""
+
+    def loss_and_grads(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
+        vars(module).update(params, vocab_size=x.shape[1], hidden_size=len(h0))
+        loss, found, *_ = module.lossFun(x.argmax(axis=1), targets, h0, c0)
+        names = ("Wf", "Wi", "Wc", "Wo", "bf", "bi", "bc", "bo", "Why", "by")
+        return loss, {f"d{name}": each for name, each in zip(names, found, strict=True)}
+
+    layout = preset("loss_fun")
+    return Implementation("lossFun", loss_and_grads=loss_and_grads, layout=layout, reduction="sum")
+
+
+STYLES: dict[str, Callable[[Any], Implementation]] = {
+    each.__name__: each for each in (bias_row, columns, time_layers, char_trainer, peephole_vectors)
+}
+CLIPS: dict[str, Callable[[Any], Implementation]] = {"loss_fun": loss_fun}
+
+
+def made(style: str, old: str = "", new: str = "") -> Implementation:
+    """A style's LSTM with `old` in its source replaced by `new`."""
+    source = (FOLDER / f"{style}.py").read_text(encoding="utf-8")
+    assert not old or source.count(old) == 1, f"{old!r} occurs {source.count(old)} times"
+    module = ModuleType(style)
+    exec(compile(source.replace(old, new), style, "exec"), vars(module))
+    return (STYLES | CLIPS)[style](module)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_correct_lstm_of_another_style_that_is_accused(style: str) -> None:
+    """A false alarm, of the checks or of the diagnosis."""
+    implementation = made(style)
+    report = check_implementation(implementation, examples=20)
+    assert report.verdict == "agree", report.failures
+    assert not diagnose(implementation, seconds=0).wrong
+
+
+# style, the right text, the wrong text, and the mistakes that have to be named
+PLANTED = [
+    # at t=0 only, or everywhere but there
+    ("bias_row", "df = c0 * dC[t]", "df = C[t] * dC[t]", ["df.c[t], at t=0 only"]),
+    # the joined matrix
+    ("columns", "back[:n_a], back[n_a:]", "back[-n_a:], back[n_a:]", ["dh_carry.U|Wthelast"]),
+    ("columns", '{f"dW{gate}": dz[gate] @ concat.T for gate in dz}',
+     '{f"dW{gate}": dz[gate if gate != "f" else "i"] @ concat.T for gate in dz}',
+     ["weight[f].from i"]),
+    # dc written out where it is used
+    ("columns", "dc_next * ft + through", "dc_next * ft + (1 - np.tanh(c_next)) * ot",
+     ["dc.1-y, where what the cell's gradient hands to t-1 is computed only"]),
+    ("columns", "da[:, :, t] + da_prevt", "da[:, :, t]", ["dh[1] * 0"]),
+    ("columns", "+ da_prevt, dc_prevt, caches[t]", "+ da_prevt, dc_prevt, caches[t - 1]",
+     ["cache.t-1 wrap"]),
+    # the order of the gates, in three of four blocks
+    ("time_layers", "np.hstack((df, dg, di, do))", "np.hstack((di, df, dg, do))",
+     ["dz.g, i, f, o for i, f, g, o"]),
+    ("time_layers", "dc_prev = ds * f\n", "ds *= f\n        dc_prev = ds\n", ["dc.used after f"]),
+    ("time_layers", "total += grad", "total[...] = grad", ["weights.first"]),
+    ("columns", "reversed(range(T_x))", "reversed(range(1, T_x))", ["loop.without t=0"]),
+    ("time_layers", "tanh_c = np.tanh(c_next)", "tanh_c = c_next", ["cell.c for tanh(c)"]),
+    # the loss, which is all that tells of the forward pass
+    ("char_trainer", "dscores /= N", "dscores /= 1", ["dlogits * B"]),
+    ("char_trainer", "hs[t + 1].T @ dscores", "hs[t].T @ dscores", ["dweight_out.h[t-1]"]),
+    ("char_trainer", "dc = dc + dh * o", "dc = dh * o", ["dc[1] * 0"]),
+    # behind gradients that are clipped
+    ("loss_fun", "dc * cs[t - 1] * f", "dc * cs[t] * f",
+     ["df.c[t]", "gradients.clipped by value"]),
+    ("loss_fun", " + Wc.T @ dcbar", "", ["dh_carry[2] * 0", "gradients.clipped by value"]),
+    # peepholes
+    ("peephole_vectors", " + p[2] * do + dc_next", " + dc_next", ["dc[2] * 0"]),
+    ("peephole_vectors", "dc * f[t] + p[0] * di + p[1] * df", "dc * f[t]",
+     ["peepholes.not handed on"]),
+    ("peephole_vectors", "dp[0] += di * c_prev", "dp[0] += di * c[t]", ["weight_ci.c[t]"]),
+    # the forward pass
+    ("bias_row", "inputs = np.ones(", "inputs = np.zeros(", ["forward.z_*.without b"]),
+    ("bias_row", "Y[t - 1] if t > 0 else h0", "Y[t - 1]", ["forward.h[t-1].zero at t=0"]),
+    ("columns", "(a_prev, xt), axis=0", "(xt, a_prev), axis=0", ["forward.z.[U|W] on [x, h]"]),
+    ("columns", "a0, np.zeros_like(a0)\n", "a0, a0\n", ["forward.c[t-1].the other state at t=0"]),
+    ("time_layers", "f, g, i, o = A[", "f, i, g, o = A[",
+     ["forward.z.wub of i and g exchanged"]),
+    ("time_layers", "f * c_prev + g * i", "c_prev + g * i", ["forward.c.c[t-1] + i * g"]),
+    ("char_trainer", "hs.append(o * np.tanh(cs[-1]))", "hs.append(o * cs[-1])",
+     ["forward.h.o * c[t]"]),
+    ("char_trainer", "hs[-1] @ self.Wy + self.by", "hs[-1] @ self.Wy",
+     ["forward.bias_out.left out"]),
+    ("char_trainer", "targets[:, t]]).sum() / N", "targets[:, t]]).sum()", ["forward.loss * B"]),
+    ("peephole_vectors", "sigma(a_o + p[2] * c[t])", "sigma(a_o + p[2] * c_prev)",
+     ["forward.z_o.peephole c[t-1]"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("style", "old", "new", "expected"), PLANTED)
+def test_mistake_in_an_lstm_of_another_style_that_is_not_named(
+    style: str, old: str, new: str, expected: list[str]
+) -> None:
+    """A mistake that people make in that style, and that is missed or taken for another."""
+    diagnosis = diagnose(made(style, old, new))
+    assert diagnosis.wrong
+    assert diagnosis.finding is not None, diagnosis.located
+    assert [mistake.identifier for mistake in diagnosis.finding.mistakes] == expected
+
+
+def test_accumulators_that_are_not_reset_between_two_backward_passes() -> None:
+    """A pullback that adds to what it returned before, said to be no more than not linear."""
+    reset = "        for grad in self.grads:\n            grad[...] = 0\n"
+    report = check_implementation(made("time_layers", reset), examples=40)
+    (failure,) = report.failures
+    assert failure.sentence.startswith("The pullback adds to the gradients of its last call")
+
+
+def test_array_that_is_changed_in_place_is_named() -> None:
+    """An upstream gradient that is not copied, when nothing else is wrong."""
+    finding = diagnose(made("bias_row", "dY.copy()", "dY"), seconds=0).finding
+    assert finding is not None
+    assert [mistake.identifier for mistake in finding.mistakes] == ["kept.modified"]
+    assert finding.mistakes[0].sentence.startswith("dy is changed in place")
+
+
+def test_forward_that_no_line_explains_is_located() -> None:
+    """The nearest wrong line named although it does not explain the outputs."""
+    diagnosis = diagnose(made("columns", "np.tanh(p[", "np.arctan(p["), seconds=0)
+    assert diagnosis.wrong
+    assert diagnosis.finding is None
+    assert diagnosis.located.startswith("The forward pass is wrong, in y")
+    assert "equations (1) to (7)" in diagnosis.located
+
+
+def test_results_in_float64_of_a_float32_case_are_no_accusation() -> None:
+    """np.zeros without a dtype, for which a correct LSTM is said to be wrong."""
+    report = check_implementation(made("columns"), examples=40)
+    assert report.verdict == "agree", report.failures
+    assert report.dtypes == ("float64",)
+    assert "float32: it computes in float64" in report.unverified
