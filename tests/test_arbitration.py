@@ -5,11 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from planted import plant
+from planted import MISTAKES, plant
 from typer.testing import CliRunner
 
 from manual_lstm import alphabet
-from manual_lstm.lstm import layer_backward
 from torch_ref import (
     arbitrate,
     character_case,
@@ -144,7 +143,7 @@ def test_a_diff_that_does_not_say_who_is_right(monkeypatch):
     """A wrong line in manual_lstm, and then in the twin, is blamed on it by `manual-lstm diff`."""
     arguments = ["diff", "--steps", "5", "--inputs", "4", "--json", "-"]
     with pytest.MonkeyPatch.context() as patch:
-        plant(patch, layer_backward, "c[:-1] * (f", "c[1:] * (f")
+        plant(patch, *MISTAKES["df takes c[t] for c[t-1]"])
         result = CliRunner().invoke(app, arguments)
         spoken = CliRunner().invoke(app, arguments[:-2])
     assert result.exit_code == spoken.exit_code == 1

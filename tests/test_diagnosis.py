@@ -346,6 +346,24 @@ def test_accumulator_of_the_last_call_is_named() -> None:
     assert named(spoiled(spoil), seconds=0) == ["kept.accumulator"]
 
 
+def test_accumulator_of_the_last_call_is_named_where_there_is_only_a_loss() -> None:
+    """A comparison that breaks on the loss, which has no accumulator, and finds nothing."""
+    total: dict[Any, Any] = {}
+
+    def keeps(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
+        loss, gradients = loss_and_grads(params, x, targets, h0, c0)
+        for name in [name for name in gradients if name.startswith(("dweight", "dbias"))]:
+            key = name, gradients[name].shape, gradients[name].dtype
+            total[key] = total.get(key, 0) + gradients[name]
+        kept = {
+            name: total.get((name, value.shape, value.dtype), value).copy()
+            for name, value in gradients.items()
+        }
+        return loss, kept
+
+    assert named(keeps, seconds=0) == ["kept.accumulator"]
+
+
 def _reordered(params: Any, x: Any, h0: Any, c0: Any) -> Any:
     """manual_lstm with every sum over the units in the opposite order."""
     flip = slice(None, None, -1)

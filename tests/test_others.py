@@ -137,7 +137,7 @@ PLANTED = [
     # at t=0 only, or everywhere but there
     ("bias_row", "df = c0 * dC[t]", "df = C[t] * dC[t]", ["df.c[t], at t=0 only"]),
     # the joined matrix
-    ("columns", "back[:n_a], back[n_a:]", "back[-n_a:], back[n_a:]", ["dh_carry.U|Wthelast"]),
+    ("columns", "back[:n_a], back[n_a:]", "back[-n_a:], back[n_a:]", ["dh_carry.U|W the last"]),
     ("columns", '{f"dW{gate}": dz[gate] @ concat.T for gate in dz}',
      '{f"dW{gate}": dz[gate if gate != "f" else "i"] @ concat.T for gate in dz}',
      ["weight[f].from i"]),

@@ -103,7 +103,7 @@ def test_a_unit_that_flips_and_is_not_bounded_by_tanh_1(case):
     Rounded, i and |g| may be 1 and a sum may round up to k: the order survives as <=.
     """
     (_, _, _), (cache,) = lstm_forward(case.params, case.x, case.h0, case.c0)
-    c, h = cache.c[:, 0], cache.h[:, 0]  # (T + 1, H)
+    c, h = cache.cell[:, 4, :, 0], cache.h[:, 0]  # (T + 1, H)
     run = np.full(c.shape[1], np.inf)  # for how many steps the sign has been what it is
     for t in range(1, len(c)):
         run = np.where(np.sign(c[t]) * np.sign(c[t - 1]) > 0, run + 1, 1)

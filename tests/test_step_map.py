@@ -80,7 +80,7 @@ FIRST_WRONG = {
     "dc_n * -1": (5, "ifg"),
     "dc_carry.without f": (4, "ifg"),
     "dh_carry[3] * -1": (4, "ifgo"),
-    "dc_carry[0] is taken at t=0 only": (4, "ifg"),
+    "dc_carry[0] is left out at the last step": (4, "ifg"),
     "dh0 * 2": (None, ""),
 }
 

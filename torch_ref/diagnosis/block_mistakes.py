@@ -88,7 +88,7 @@ def block_mistakes() -> Found:
             )
         for columns, phrase in _COLUMNS[target].items():
             yield (
-                f"{target}.{columns.replace(' ', '')}",
+                f"{target}.{columns}",
                 capitalised(
                     f"{words} is that of the wrong columns of the joined matrix: {phrase}."
                 ),

@@ -159,6 +159,7 @@ CELLS: Mapping[str, Line] = {
     "f * c[t-1] + o * g": lambda a, s: _sum(a, s.f * s.before, s.o * s.g),
     "f * c[t-1] + i * o": lambda a, s: _sum(a, s.f * s.before, s.i * s.o),
     "f * c[t-1] + i * f": lambda a, s: _sum(a, s.f * s.before, s.i * s.f),
+    "f * g + i * g": lambda a, s: _sum(a, s.f * s.g, s.i * s.g),
     "f * g + i * c[t-1]": lambda a, s: _sum(a, s.f * s.g, s.i * s.before),
 }
 OUTS: Mapping[str, Line] = {

@@ -96,8 +96,7 @@ def _is(subject: Subject, case: Case, second: Results, previous: Results) -> boo
         {name: expected[name] + previous.get(name, 0) for name in names},
         {
             # adding to what was there rounds once more
-            name: allowed[name]
-            + np.abs(previous.get(name, np.zeros(1))) * np.finfo(second[name].dtype).eps
+            name: allowed[name] + np.abs(previous.get(name, 0)) * np.finfo(second[name].dtype).eps
             for name in names
         },
     )
