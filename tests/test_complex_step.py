@@ -66,9 +66,9 @@ def test_a_wrong_equation_that_the_complex_step_shares(monkeypatch):
     right = complex_step(case)
     backward = equations.lstm_backward
 
-    def wrong(w, forward, *rest):
+    def wrong(w, forward, *rest, **named):
         steps = [[replace(s, c_before=s.c) for s in layer] for layer in forward.layers]
-        return backward(w, replace(forward, layers=steps), *rest)
+        return backward(w, replace(forward, layers=steps), *rest, **named)
 
     monkeypatch.setattr(equations, "lstm_backward", wrong)
     comparison = compare_gradients(complex_step(case), truth(case), error_budget(case).allowed)
