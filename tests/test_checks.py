@@ -332,3 +332,25 @@ def test_a_bias_neuron_that_leaks():
     wrong = check_implementation(Implementation("leaks", vjp=leaking, layout=layout), examples=40)
     assert wrong.verdict == "disagree"
     assert "dbias_neuron_l0" in wrong.failures[0].sentence
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.001])
+def test_a_cell_without_biases_that_cannot_be_checked(factor):
+    """A layout without biases is given zeros, and its gradients are judged as any others are."""
+
+    def vjp(params, x, h0, c0):
+        hidden = params["weight_hh_l0"].shape[1]
+        zeros = {f"bias_l{k}": np.zeros(4 * hidden, x.dtype) for k in range(len(params) // 2)}
+        outputs, pullback = ml.vjp(params | zeros, x, h0, c0)
+
+        def without(dy, dh_n, dc_n):
+            found = pullback(dy, dh_n, dc_n)
+            found["dweight_hh_l0"] = found["dweight_hh_l0"] * x.dtype.type(factor)
+            return {name: value for name, value in found.items() if "bias" not in name}
+
+        return outputs, without
+
+    implementation = Implementation("no bias", vjp=vjp, layout=Layout(bias="none"))
+    report = check_implementation(implementation, examples=EXAMPLES)
+    assert report.verdict == ("agree" if factor == 1 else "disagree")
+    assert report.unverified == ()

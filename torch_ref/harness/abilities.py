@@ -113,11 +113,14 @@ def _can(implementation: Implementation, dtype: str, **sizes: int) -> bool:
     except Exception:
         return False
     # Without a gradient for the second layer it has not refused a stack, but not done it either.
-    return "dweight_ih_l0" not in results or all(name in results for name in _weights(case))
+    weights = _weights(implementation, case)
+    return "dweight_ih_l0" not in results or all(name in results for name in weights)
 
 
-def _weights(case: Case) -> list[str]:
-    return [f"d{name}" for name in case.params]
+def _weights(implementation: Implementation, case: Case) -> list[str]:
+    layout = implementation.layout
+    biased = layout == "auto" or layout.bias != "none"
+    return [f"d{name}" for name in case.params if biased or not name.startswith("bias_l")]
 
 
 def _described(name: str) -> str:
@@ -126,4 +129,4 @@ def _described(name: str) -> str:
 
 def _expected_names(implementation: Implementation, case: Case) -> list[str]:
     outputs = ["y", "h_n", "c_n"] if implementation.form == "vjp" else ["loss"]
-    return [*outputs, *_weights(case), "dx", "dh0", "dc0"]
+    return [*outputs, *_weights(implementation, case), "dx", "dh0", "dc0"]

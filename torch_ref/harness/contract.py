@@ -188,6 +188,14 @@ def restricted(case: Case, ignored: frozenset[str]) -> Case:
     return replace(case, **zeros)
 
 
+def without_biases(case: Case, layout: Layout | Literal["auto"]) -> Case:
+    """The case that is really given where a layout has no place for biases: they are zero."""
+    if layout == "auto" or layout.bias != "none":
+        return case
+    zeros = {n: np.zeros_like(a) for n, a in case.params.items() if n.startswith("bias_l")}
+    return replace(case, params={**case.params, **zeros})
+
+
 @dataclass(frozen=True)
 class _Given:
     """A case in an implementation's own arrangement. A joined state is one array, else two."""
@@ -267,6 +275,7 @@ def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: 
 
 
 def _give(case: Case, layout: Layout) -> _Given:
+    case = without_biases(case, layout)
     return _Given(
         params=layout.params_to({name: value.copy() for name, value in case.params.items()}),
         x=layout.input_to(case.x.copy()),

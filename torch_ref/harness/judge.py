@@ -18,6 +18,7 @@ from torch_ref.harness.contract import (
     pullback_answers,
     restricted,
     run_implementation,
+    without_biases,
 )
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case, Results
@@ -81,6 +82,7 @@ def given_case(subject: Subject, case: Case) -> Case:
     A loss that is a sum has the upstream gradient T B, as the mean's gradient is that of 1.
     """
     real = restricted(case, subject.abilities.ignored)
+    real = without_biases(real, subject.implementation.layout)
     count = 1 if case.targets is None else case.targets.size
     scale = float(count) if subject.implementation.reduction == "sum" else 1.0
     return replace(real, dloss=real.dloss * scale)
