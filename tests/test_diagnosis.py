@@ -19,13 +19,10 @@ from torch_ref import autograd_vjp, diagnose, error_budget
 from torch_ref.diagnosis.blind_spots import blind_spots, hides
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import LOUD, SIZES, draw_case
-from torch_ref.diagnosis.forward_lines import forward_lines, forward_outputs
-from torch_ref.diagnosis.forward_mistakes import forward_mistakes
 from torch_ref.diagnosis.identity import signature
 from torch_ref.diagnosis.interpreter import run_table
 from torch_ref.diagnosis.matching import joint
 from torch_ref.diagnosis.planted import planted_loss, planted_vjp
-from torch_ref.diagnosis.quantities import FLOAT64
 from torch_ref.diagnosis.table import Table, backward_table
 from torch_ref.harness.campaign import subject_of
 from torch_ref.harness.cases import sized_case
@@ -233,51 +230,6 @@ def test_wrong_line_in_real_source_is_named(
     head = identifier.startswith(("softmax", "loss", "head"))
     implementation = loss_and_grads if head else manual_lstm.vjp
     assert named(implementation, seconds=0) == [IN_THE_SOURCE[identifier]]
-
-
-FORWARD = {
-    "forward with h = o * c": "forward.h.o * c[t]",
-    "forward with the cell overwritten": "forward.c[t-1].zero",
-    "c_n taken from h": "forward.c_n.h",
-    "loss with the sum reported": "forward.loss * T B",
-}
-
-
-@pytest.mark.parametrize("identifier", FORWARD)
-def test_wrong_forward_is_named_and_not_called_a_gradient(
-    identifier: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A forward pass of another cell that is reported as a mistake in the backward pass."""
-    plant(monkeypatch, *MISTAKES[identifier])
-    implementation = loss_and_grads if identifier.startswith("loss") else manual_lstm.vjp
-    assert named(implementation, seconds=0) == [FORWARD[identifier]]
-
-
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("variant", VARIANTS, ids=Variant.describe)
-def test_unedited_lines_are_the_truth(variant: Variant, head: str | None) -> None:
-    """A line of the forward pass that is not DERIVATION.md's or the variant's."""
-    case = sized_case(
-        {"T": 4, "B": 2, "I": 3, "H": 3, "L": 2},
-        targets=head is not None,
-        head="bounded" if head == "bounded" else "linear",
-        variant=variant,
-    )
-    found = forward_outputs(case, forward_lines(variant), FLOAT64)
-    del found["z"]
-    expected = {name: value for name, value in truth(case).items() if name in found}
-    assert_agree(found, expected, error_budget(case).allowed, "the lines")
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_forward_mistakes_are_distinct_in_whole_sentences(head: str | None) -> None:
-    """Two wrong lines with one name, or one that does not say what is wrong."""
-    known = [each.mistake for each in forward_mistakes(STANDARD, head)]
-    for attribute in ("identifier", "sentence"):
-        assert len({getattr(each, attribute) for each in known}) == len(known)
-    for each in known:
-        assert each.sentence.endswith("."), each
-        assert each.wrong != each.right, each
 
 
 def spoiled(spoil: Callable[[dict[str, Any], Any], None]) -> Callable[..., Any]:
