@@ -18,9 +18,17 @@ def sizes_in_words(sizes: Mapping[str, int]) -> str:
     return "({steps}, {batch}, {inputs}, {hidden})".format(**sizes)
 
 
+def _in_two_lines(sizes: Mapping[str, int]) -> str:
+    return "T={steps} B={batch}\nI={inputs} H={hidden}".format(**sizes)
+
+
+def _table(*left: str, title: str) -> Table:
+    return Table(*left, title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+
+
 def print_grid(console: Console, lines: Sequence[Mapping[str, Any]], mean: float) -> None:
     """Milliseconds of manual_lstm, and how many times as long each other side takes."""
-    table = Table("dtype", "(T, B, I, H)", title="forward and backward: times manual_lstm's")
+    table = _table("dtype", "(T, B, I, H)", title="forward and backward: times manual_lstm's")
     for name in ("ms", *_OTHERS, "of products"):
         table.add_column(name, justify="right")
     for line in lines:
@@ -42,7 +50,7 @@ def print_memory(
     console: Console, lines: Sequence[Mapping[str, Any]], long: Sequence[Mapping[str, Any]]
 ) -> None:
     """Peaks in MiB above the arrays that were given."""
-    table = Table("dtype", "(T, B, I, H)", title="peak memory, MiB")
+    table = _table("dtype", "(T, B, I, H)", title="peak memory, MiB")
     for name in (MANUAL, TORCH):
         table.add_column(name, justify="right")
     for line in lines:
@@ -61,7 +69,7 @@ def print_memory(
 
 def print_growth(console: Console, lines: Sequence[Mapping[str, Any]]) -> None:
     """One line for each size; `times` is against the line before it."""
-    table = Table("size", "", title="growth, float32, from (64, 16, 64, 64) and one layer")
+    table = _table("size", "", title="growth, float32, from (64, 16, 64, 64) and one layer")
     for name in ("ms", "times", "MiB", "times", "nn.LSTM ms"):
         table.add_column(name, justify="right")
     before: Mapping[str, Any] | None = None
@@ -94,7 +102,7 @@ def print_costs(console: Console, report: Mapping[str, Any]) -> None:
         )
     console.print(f"check: {1e3 * report['check_seconds_per_example']:.1f} ms per example")
     console.print(f"import manual_lstm: {report['import_ratio']:.2f} times import numpy")
-    table = Table("", "seconds", "faster than gradcheck", title="nn.LSTM(16, 32), T=10, B=4")
+    table = _table("", "seconds", "faster than gradcheck", title="nn.LSTM(16, 32), T=10, B=4")
     for line in report["gradcheck"]:
         table.add_row(line["what"], f"{line['seconds']:.4f}", f"{line['times_faster']:.1f}")
     console.print(table)
@@ -123,7 +131,8 @@ def draw_grid(lines: Sequence[Mapping[str, Any]], path: str | Path) -> None:
             axes.bar_label(bars, [f"{height:.2g}" for height in heights], fontsize=8)
         axes.axhline(1, color="0.3", linewidth=1)
         axes.set_yscale("log")
-        axes.set_xticks(range(len(chosen)), [sizes_in_words(line["sizes"]) for line in chosen])
+        axes.margins(y=0.15)
+        axes.set_xticks(range(len(chosen)), [_in_two_lines(line["sizes"]) for line in chosen])
         axes.set_ylabel("time / manual_lstm's")
         axes.set_title(f"{dtype}: forward and backward, above 1 manual_lstm is faster")
         axes.legend(frameon=False, ncols=3)
