@@ -112,7 +112,8 @@ def _draw_layout(rng: random.Random, variant: Variant) -> Layout:
     """A preset, or fields drawn until they make sense together."""
     if rng.random() < 1 / 3:
         names = [n for n, preset in PRESETS.items() if not (preset.flat and variant.peepholes)]
-        return PRESETS[rng.choice(names)]
+        layout = PRESETS[rng.choice(names)]
+        return replace(layout, flat=f"{layout.flat} weight_out bias_out") if layout.flat else layout
     while True:
         gates = rng.choice(("blocks", "interleaved", "stacked", "separate"))
         place = "_{gate}" if gates == "separate" else ""
