@@ -19,6 +19,16 @@ from torch_ref.diagnosis.planted import planted_vjp
 known = catalogue()
 edits = {each.identifier: each.edit for each in known.mistakes}
 vjp = planted_vjp(edits["df.c[t]"](known.table))
+transposed = planted_vjp(edits["weight_ih.transposed"](known.table))
+
+
+def short(params, x, h0, c0):
+    outputs, pullback = vjp(params, x, h0, c0)
+    return outputs, lambda *upstream: short_dx(pullback(*upstream))
+
+
+def short_dx(gradients):
+    return {**gradients, "dx": gradients["dx"][:1]}
 """
 
 
@@ -46,6 +56,24 @@ def test_check_prints_the_line_and_not_a_list_of_checks(wrong: str) -> None:
     (found,) = json.loads(Path("report.json").read_text())["diagnosis"]
     assert (found["mistake"], found["equation"]) == ("df.c[t]", "(14)")
     assert 0 <= found["residual"] <= 1
+
+
+def test_gradient_that_cannot_be_read_is_named_all_the_same(wrong: str) -> None:
+    """A transposed gradient of which the report says that its shape is wrong, and no line."""
+    result = run("check", wrong.replace("vjp", "transposed"), "--examples", "20")
+    assert result.exit_code == 1
+    printed = " ".join(result.stdout.split())
+    assert "The gradient of weight_ih has each gate's block transposed." in printed
+    assert "dweight_ih_l0 has shape (8, 3) but must be (12, 2)." in printed
+
+
+def test_other_shape_that_passes_for_explained(wrong: str) -> None:
+    """A mistake that is said to explain everything, beside a dx of another shape."""
+    result = run("check", wrong.replace("vjp", "short"), "--examples", "20")
+    assert result.exit_code == 1
+    printed = " ".join(result.stdout.split())
+    assert "The forget gate's gradient uses c[t] where it needs c[t-1]." in printed
+    assert "Beside that, dx: shape (1," in printed
 
 
 def test_check_of_a_users_case_says_what_it_cannot_see(wrong: str) -> None:

@@ -88,7 +88,8 @@ def tasks(seed: int, sample: int | None, pairs: int, correct: int) -> list[Task]
             identifiers = rng.sample(identifiers, sample)
         found += [Task(form, form, (each,), n) for n, each in enumerate(identifiers)]
     found += [Task("correct", "", (), seed + n) for n in range(correct)]
-    return found + _draw_pairs(seed, pairs)
+    # A form and dtype after the other: they share cases, and what the mistakes make of those.
+    return found + sorted(_draw_pairs(seed, pairs), key=lambda task: (task.form, task.number % 2))
 
 
 def prepare() -> None:

@@ -19,7 +19,7 @@ from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.abilities import find_abilities
-from torch_ref.harness.contract import as_implementation
+from torch_ref.harness.contract import MalformedAnswer, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject
 from torch_ref.harness.layout import Layout
@@ -126,13 +126,24 @@ def _clipped(subject: Subject) -> str:
 
 
 def as_subject(implementation: Any) -> Subject:
-    """An Implementation, a bare callable or a Subject as a Subject, its layout found."""
+    """An Implementation, a bare callable or a Subject as a Subject, its layout found.
+
+    Raises:
+        MalformedAnswer: what came back cannot be read, with as many inputs as units either.
+    """
     if isinstance(implementation, Subject):
         return implementation
     resolved = as_implementation(implementation)
     if resolved.layout == "auto":
         resolved, _ = with_layout_found(resolved)
-    return Subject(resolved, find_abilities(resolved))
+    try:
+        return Subject(resolved, find_abilities(resolved))
+    except MalformedAnswer:
+        # What takes x for h, or a matrix for its transpose, can be read where I = H.
+        square = replace(resolved, sizes={"I": 3, "H": 3} | dict(resolved.sizes))
+        if square == resolved:
+            raise
+        return Subject(square, find_abilities(square))
 
 
 def catalogue_of(subject: Subject) -> Catalogue:

@@ -69,7 +69,8 @@ class _Foretold:
     quantities: Quantities = field(compare=False)
 
 
-@lru_cache(maxsize=16)
+# As many cases as one diagnosis draws, with room for those of another dtype.
+@lru_cache(maxsize=32)
 def predictions(known: Catalogue, case: _Foretold) -> list[dict[str, Array] | None]:
     """The gradients of a case by every mistake; None by one that its shapes do not admit."""
     found: list[dict[str, Array] | None] = []

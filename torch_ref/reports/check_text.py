@@ -59,6 +59,11 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
         yield report.layout
     if report.clipping is not None:
         yield report.clipping.sentence
+    if explained and not report.dtypes:  # nothing could be compared
+        yield f"First of all: {report.failures[0].sentence}"
+    for tensor in report.tensors:
+        if tensor.worst_index is None:
+            yield f"{'Beside that, ' * explained}{tensor.name}: {tensor.reason}."
     if len(report.failures) > 1 and report.scale is None and not explained:
         yield f"Fails too: {', '.join(failure.check for failure in report.failures[1:])}."
     if report.failures and report.passed and report.scale is None and not explained:
