@@ -6,7 +6,7 @@ moves must be right. Few sets pass on all cases, and those are computed.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ from torch_ref.diagnosis.matching import (
     relative,
     share_used,
 )
-from torch_ref.diagnosis.sum_mistakes import ORDERS
+from torch_ref.diagnosis.table import Equation, Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array
@@ -42,7 +42,13 @@ from torch_ref.oracles.equations import Array
 Bits = NDArray[np.uint64]
 Word = np.uint64
 _NONE = Word(0)
-ODD_CASES = 2
+# In so many cases one mistake may show beside another what it does not show alone; each of them
+# counts against a pair as the four blocks of a tensor count for it.
+_ODD_CASES = 4
+_ODD_BLOCKS = 4
+_ODD_CASES_OF_THREE = 1
+# Of the pairs so many come before the sets of three, whose best are likelier than the other pairs.
+_FIRST_PAIRS = 4000
 _TOLD = 50
 Change = Callable[[Case], Case]
 
@@ -55,9 +61,10 @@ class Marks:
         right: (cases,), the blocks in which there is nothing to explain.
         moved: (mistakes, cases), those that a mistake changes.
         explained: (mistakes, cases), those of them that it explains by itself.
-        told: (mistakes, cases), the same, but for a mistake that takes one gate's block for
-            another's: it is given all that it moves, as what it takes may be moved by another.
+        told: (mistakes, cases), the same, but for a mistake that takes one gradient for another:
+            it is given all that it moves, as what it takes may be moved by another.
         fits: (mistakes,), whether the shapes of every case admit it.
+        mixes: (mistakes,), whether it takes one gradient for another.
     """
 
     right: Bits
@@ -65,6 +72,7 @@ class Marks:
     explained: Bits
     told: Bits
     fits: NDArray[np.bool_]
+    mixes: NDArray[np.bool_]
 
 
 def marks_of(
@@ -97,9 +105,9 @@ def marks_of(
             break
     right, changed, same = (np.stack(each, axis=-1) for each in zip(*rows, strict=True))
     explained = same & changed
-    mixes = np.array([_mixes(mistake) for mistake in known.mistakes])
+    mixes = np.array([_mixes(mistake, known.table) for mistake in known.mistakes])
     told = np.where(mixes[:, None], changed, explained)
-    return Marks(right, changed, explained, told, fits)
+    return Marks(right, changed, explained, told, fits, mixes)
 
 
 def _explained(found: Sequence[Array], evidence: Evidence, bound: float) -> NDArray[np.bool_]:
@@ -115,12 +123,20 @@ def _differing(found: Sequence[Array], others: Sequence[Array]) -> NDArray[np.bo
     return np.stack([np.any(f != other, axis=-1) for f, other in pairs], axis=-1)
 
 
-# In the identifier of a mistake that takes one gate's gradient, or a later one, for another.
-_MIXED = (*ORDERS, ".from ", ".into ", " for dc", " for dh")
+def _mixes(mistake: Mistake, right: Table) -> bool:
+    """Whether it takes one gradient, or one that meets another gate's weights, for another."""
+    wrong = mistake.edit(right)
+    return any(_taken(wrong[target]) - _taken(right[target]) for target in right.equations)
 
 
-def _mixes(mistake: Mistake) -> bool:
-    return any(words in mistake.identifier for words in _MIXED)
+def _taken(equation: Equation) -> set[tuple[str, str]]:
+    """The gradients that an equation takes, each with the gate whose weights it is sent through."""
+    return {
+        (factor.name, term.weight.block if term.weight else "")
+        for term in equation.terms
+        for factor in term.factors
+        if factor.name.startswith("d")
+    }
 
 
 def _word(bits: NDArray[np.bool_], filled: bool = True) -> Bits:
@@ -181,10 +197,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
 
 
 def pairs(marks: Marks) -> list[tuple[int, ...]]:
-    """Pairs that may explain every block; first those that explain the most one by one.
-
-    In up to `ODD_CASES` cases one may show beside the other what it does not show alone.
-    """
+    """Pairs that may explain every block; first those that explain the most one by one."""
     allowed = np.flatnonzero(marks.fits)
     found: list[tuple[int, ...]] = []
     score: list[NDArray[np.intp]] = []
@@ -193,10 +206,10 @@ def pairs(marks: Marks) -> list[tuple[int, ...]]:
         both, either = marks.moved[i] & marks.moved[rest], marks.moved[i] | marks.moved[rest]
         fine = both | marks.told[i] | marks.told[rest] | (marks.right & ~either)
         odd = np.sum(fine != ~_NONE, axis=1)
-        good = np.flatnonzero(odd <= ODD_CASES)
+        good = np.flatnonzero(odd <= _ODD_CASES)
         alone = (marks.explained[i] | marks.explained[rest[good]]) & ~both[good]
         found += [(int(i), int(j)) for j in rest[good]]
-        score.append(_count(alone & ~marks.right) - 64 * odd[good])
+        score.append(_count(alone & ~marks.right) - _ODD_BLOCKS * odd[good])
     return _best_first(found, score)
 
 
@@ -213,14 +226,14 @@ def triples(marks: Marks) -> list[tuple[int, ...]]:
             # The third has to move what these two leave wrong.
             left = ~(both | told | (marks.right & ~either))
             odd = np.sum((left & ~marks.moved) != _NONE, axis=1)
-            rest = np.flatnonzero(marks.fits & (odd <= ODD_CASES // 2))
+            rest = np.flatnonzero(marks.fits & (odd <= _ODD_CASES_OF_THREE))
             rest = rest[~useful[rest] | (rest > j)]
             moved = marks.moved[rest]
             several = both | (moved & either)
             alone = (told & ~moved) | (marks.told[rest] & ~either)
             fine = several | alone | (marks.right & ~(either | moved))
             odd = np.sum(fine != ~_NONE, axis=1)
-            good = odd <= ODD_CASES // 2
+            good = odd <= _ODD_CASES_OF_THREE
             truly = (explained & ~moved) | (marks.explained[rest] & ~either)
             found += [(int(i), int(j), int(k)) for k in rest[good]]
             score.append(_count((truly & ~several & ~marks.right)[good]) - 64 * odd[good])
@@ -266,7 +279,7 @@ class _Together:
 
     def _differs(self, found: Sequence[Array], alone: int, each: Evidence) -> Word:
         """The blocks in which `found` is not what one mistake gives alone."""
-        if not _mixes(self.known.mistakes[alone]):
+        if not self.marks.mixes[alone]:
             return _NONE
         foretold = foretold_by(self.known, each)[alone]
         assert foretold is not None
@@ -277,7 +290,7 @@ class _Together:
         """The blocks that a mistake changes, by itself or beside one that mixes the gates."""
         moved = Word(self.marks.moved[k, case])
         for other in others:
-            if _mixes(self.known.mistakes[other]):
+            if self.marks.mixes[other]:
                 pair = self.pair(k, other, case)
                 moved |= pair.moved_by_first if k < other else pair.moved_by_second
         return moved
@@ -293,7 +306,7 @@ class _Together:
                 if ~self.pair(i, j, case).explained & ~self.moved(k, (i, j), case):
                     odd += 1
                     break
-            if odd > ODD_CASES // 2:
+            if odd > _ODD_CASES_OF_THREE:
                 return False
         return True
 
@@ -315,7 +328,7 @@ def match_several(
     until: float,
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[tuple[Mistake, ...], float] | None:
-    """Two mistakes, or failing that three, that explain all the evidence together.
+    """Two or three mistakes that explain all the evidence together.
 
     Args:
         evidence: small cases, the cheapest to compute first, on which all mistakes are tried.
@@ -323,24 +336,30 @@ def match_several(
         until: when to give up, by time.perf_counter.
         tell: is told how far it is.
     """
-    tell("two mistakes together")
+    tell("two or three mistakes together")
     marks = marks_of(subject, known, evidence, until)
     together = _Together(subject, known, evidence, marks)
     bound = half_the_digits(subject)
-    for candidates, words in ((pairs, "two"), (triples, "three")):
-        found = candidates(marks)
-        for n, chosen in enumerate(found):
-            if n % _TOLD == 0:
-                tell(f"{words} mistakes together: {n} of {len(found)} sets tried")
-            if time.perf_counter() > until:
-                return None
-            if not together.may_be(chosen):
-                continue
-            mistakes = tuple(known.mistakes[n] for n in chosen)
-            table = joint(mistakes, known)
-            if any(distance(subject, table, each) > bound for each in (*evidence, *further)):
-                continue
-            used = share_used(subject, table, [*evidence, *further])
-            if used is not None:
-                return mistakes, used
+    for n, chosen in enumerate(_sets(marks)):
+        if n % _TOLD == 0:
+            tell(f"{len(chosen)} mistakes together: {n} sets tried")
+        if time.perf_counter() > until:
+            return None
+        if not together.may_be(chosen):
+            continue
+        mistakes = tuple(known.mistakes[n] for n in chosen)
+        table = joint(mistakes, known)
+        if any(distance(subject, table, each) > bound for each in (*evidence, *further)):
+            continue
+        used = share_used(subject, table, [*evidence, *further])
+        if used is not None:
+            return mistakes, used
     return None
+
+
+def _sets(marks: Marks) -> Iterator[tuple[int, ...]]:
+    """The likeliest pairs, the sets of three, the other pairs."""
+    two = pairs(marks)
+    yield from two[:_FIRST_PAIRS]
+    yield from triples(marks)
+    yield from two[_FIRST_PAIRS:]
