@@ -8,6 +8,7 @@ moves must be right. Few sets pass on all cases, and those are computed.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, permutations
 from typing import NamedTuple
 
 import numpy as np
@@ -42,14 +43,15 @@ from torch_ref.oracles.equations import Array
 Bits = NDArray[np.uint64]
 Word = np.uint64
 _NONE = Word(0)
-# In so many cases one mistake may show beside another what it does not show alone; each of them
-# counts against a pair as the four blocks of a tensor count for it.
+# In so many cases one mistake may show beside another what it does not show alone; each counts
+# against a set as the four blocks of a tensor count for it.
 _ODD_CASES = 4
 _ODD_BLOCKS = 4
 _ODD_CASES_OF_THREE = 1
 # Of the pairs so many come before the sets of three, whose best are likelier than the other pairs.
 _FIRST_PAIRS = 4000
 _TOLD = 50
+_WORDS = {2: "two", 3: "three"}
 Change = Callable[[Case], Case]
 
 
@@ -65,6 +67,7 @@ class Marks:
             it is given all that it moves, as what it takes may be moved by another.
         fits: (mistakes,), whether the shapes of every case admit it.
         mixes: (mistakes,), whether it takes one gradient for another.
+        edits: (mistakes,), the targets of the equations that are different.
     """
 
     right: Bits
@@ -73,6 +76,7 @@ class Marks:
     told: Bits
     fits: NDArray[np.bool_]
     mixes: NDArray[np.bool_]
+    edits: tuple[frozenset[str], ...]
 
 
 def marks_of(
@@ -105,9 +109,11 @@ def marks_of(
             break
     right, changed, same = (np.stack(each, axis=-1) for each in zip(*rows, strict=True))
     explained = same & changed
-    mixes = np.array([_mixes(mistake, known.table) for mistake in known.mistakes])
+    edited = [_edited(mistake.edit(known.table), known.table) for mistake in known.mistakes]
+    mixes = np.array([any(_taken(w) - _taken(r) for w, r in each) for each in edited])
     told = np.where(mixes[:, None], changed, explained)
-    return Marks(right, changed, explained, told, fits, mixes)
+    edits = tuple(frozenset(r.target for _, r in each) for each in edited)
+    return Marks(right, changed, explained, told, fits, mixes, edits)
 
 
 def _explained(found: Sequence[Array], evidence: Evidence, bound: float) -> NDArray[np.bool_]:
@@ -123,10 +129,10 @@ def _differing(found: Sequence[Array], others: Sequence[Array]) -> NDArray[np.bo
     return np.stack([np.any(f != other, axis=-1) for f, other in pairs], axis=-1)
 
 
-def _mixes(mistake: Mistake, right: Table) -> bool:
-    """Whether it takes one gradient, or one that meets another gate's weights, for another."""
-    wrong = mistake.edit(right)
-    return any(_taken(wrong[target]) - _taken(right[target]) for target in right.equations)
+def _edited(wrong: Table, right: Table) -> list[tuple[Equation, Equation]]:
+    """The equations that differ, as they are and as they should be."""
+    pairs = ((wrong[target], right[target]) for target in right.equations)
+    return [(is_so, should_be) for is_so, should_be in pairs if is_so != should_be]
 
 
 def _taken(equation: Equation) -> set[tuple[str, str]]:
@@ -197,7 +203,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
 
 
 def pairs(marks: Marks) -> list[tuple[int, ...]]:
-    """Pairs that may explain every block; first those that explain the most one by one."""
+    """Pairs that may explain every block, the likeliest first."""
     allowed = np.flatnonzero(marks.fits)
     found: list[tuple[int, ...]] = []
     score: list[NDArray[np.intp]] = []
@@ -209,7 +215,7 @@ def pairs(marks: Marks) -> list[tuple[int, ...]]:
         good = np.flatnonzero(odd <= _ODD_CASES)
         alone = (marks.explained[i] | marks.explained[rest[good]]) & ~both[good]
         found += [(int(i), int(j)) for j in rest[good]]
-        score.append(_count(alone & ~marks.right) - _ODD_BLOCKS * odd[good])
+        score.append(_score(alone, both[good], odd[good], marks))
     return _best_first(found, score)
 
 
@@ -236,8 +242,17 @@ def triples(marks: Marks) -> list[tuple[int, ...]]:
             good = odd <= _ODD_CASES_OF_THREE
             truly = (explained & ~moved) | (marks.explained[rest] & ~either)
             found += [(int(i), int(j), int(k)) for k in rest[good]]
-            score.append(_count((truly & ~several & ~marks.right)[good]) - 64 * odd[good])
+            score.append(_score((truly & ~several)[good], several[good], odd[good], marks))
     return _best_first(found, score)
+
+
+def _score(alone: Bits, several: Bits, odd: NDArray[np.intp], marks: Marks) -> NDArray[np.intp]:
+    """How likely each set is.
+
+    For it speaks what one of it explains by itself; against it what several move and is right all
+    the same, and each case in which one shows beside another what it does not show alone.
+    """
+    return _count(alone & ~marks.right) - _count(several & marks.right) - _ODD_BLOCKS * odd
 
 
 def _best_first(
@@ -342,19 +357,26 @@ def match_several(
     bound = half_the_digits(subject)
     for n, chosen in enumerate(_sets(marks)):
         if n % _TOLD == 0:
-            tell(f"{len(chosen)} mistakes together: {n} sets tried")
+            tell(f"{_WORDS[len(chosen)]} mistakes together: {n} sets tried")
         if time.perf_counter() > until:
             return None
         if not together.may_be(chosen):
             continue
-        mistakes = tuple(known.mistakes[n] for n in chosen)
-        table = joint(mistakes, known)
-        if any(distance(subject, table, each) > bound for each in (*evidence, *further)):
-            continue
-        used = share_used(subject, table, [*evidence, *further])
-        if used is not None:
-            return mistakes, used
+        for order in _orders(chosen, marks):
+            mistakes = tuple(known.mistakes[n] for n in order)
+            table = joint(mistakes, known)
+            if any(distance(subject, table, each) > bound for each in (*evidence, *further)):
+                continue
+            used = share_used(subject, table, [*evidence, *further])
+            if used is not None:
+                return mistakes, used
     return None
+
+
+def _orders(chosen: tuple[int, ...], marks: Marks) -> Iterator[tuple[int, ...]]:
+    """The orders of a set: one alone, unless two of it edit the same equation."""
+    apart = all(marks.edits[i].isdisjoint(marks.edits[j]) for i, j in combinations(chosen, 2))
+    return iter([chosen]) if apart else permutations(chosen)
 
 
 def _sets(marks: Marks) -> Iterator[tuple[int, ...]]:
