@@ -10,7 +10,7 @@ from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.clipped import match_clipped
 from torch_ref.diagnosis.confined import match_confined
-from torch_ref.diagnosis.evidence import FURTHER, LOUD, SIZES, Evidence, draw_case, gather
+from torch_ref.diagnosis.evidence import FURTHER, LONG, LOUD, SIZES, Evidence, draw_case, gather
 from torch_ref.diagnosis.forward_matching import explain_forward
 from torch_ref.diagnosis.kept import find_kept, find_modified
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
@@ -18,7 +18,7 @@ from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
-from torch_ref.harness.abilities import find_abilities
+from torch_ref.harness.campaign import subject_of
 from torch_ref.harness.contract import MalformedAnswer, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject
@@ -77,6 +77,8 @@ def diagnose(
     if known_wrong is not None:
         evidence.append(known_wrong)
     finding, located = None, ""
+    if all(each.all_right for each in evidence):
+        evidence += _gather(subject, [LONG], seed + len(SIZES))
     wrong = not all(each.all_right for each in evidence)
     try:
         kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed))
@@ -90,7 +92,9 @@ def diagnose(
         else:
             tell("the forward pass")
             finding = explain_forward(subject, seed, started + seconds)
-        located = "" if finding else _clipped(subject) or locate_first_wrong(subject, seed)
+        located = (
+            "" if finding else _clipped(subject) or locate_first_wrong(subject, seed, evidence)
+        )
     elif not wrong and not located:
         modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
         finding = Finding((modified,), 0.0) if modified else None
@@ -137,13 +141,13 @@ def as_subject(implementation: Any) -> Subject:
     if resolved.layout == "auto":
         resolved, _ = with_layout_found(resolved)
     try:
-        return Subject(resolved, find_abilities(resolved))
+        return subject_of(resolved)
     except MalformedAnswer:
         # What takes x for h, or a matrix for its transpose, can be read where I = H.
         square = replace(resolved, sizes={"I": 3, "H": 3} | dict(resolved.sizes))
         if square == resolved:
             raise
-        return Subject(square, find_abilities(square))
+        return subject_of(square)
 
 
 def catalogue_of(subject: Subject) -> Catalogue:
@@ -157,7 +161,7 @@ def catalogue_of(subject: Subject) -> Catalogue:
 def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]:
     found = []
     for k, wanted in enumerate(sizes):
-        loudness = LOUD if k == len(SIZES) - 1 else 1.0
+        loudness = LOUD if wanted is SIZES[-1] else 1.0
         each = gather(subject, draw_case(subject, wanted, seed + k, loudness))
         if each is not None and each.actual:
             # Loud, a loss with the logarithm of a probability that rounds to 0 is not judged.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from manual_lstm.params import GATES
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.diagnosis.interpreter import gradients, solver
@@ -30,8 +31,11 @@ FURTHER: Sequence[Mapping[str, int]] = (
     {"T": 2, "B": 3, "I": 4, "H": 4, "L": 1},
     {"T": 7, "B": 1, "I": 2, "H": 2, "L": 1},
 )
+# Where all of these are right, one that is longer than they are.
+LONG: Mapping[str, int] = {"T": 12, "B": 2, "I": 2, "H": 3, "L": 1}
 PLAIN: Mapping[str, int] = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 LOUD = 2.0**10
+_OPEN = 2.0**6  # 1 - sigmoid(64) and 1 - tanh(64) are below every unit roundoff
 
 
 @dataclass(frozen=True)
@@ -246,6 +250,21 @@ def no_recurrent_weights(case: Case) -> Case:
         for name, value in case.params.items()
     }
     return replace(case, params=params)
+
+
+def held_open(gate: str) -> Callable[[Case], Case]:
+    """A change of a case in which a gate, or the candidate, is 1 at every step, to rounding."""
+
+    def change(case: Case) -> Case:
+        params = {name: value.copy() for name, value in case.params.items()}
+        block = GATES.index(gate)
+        for name, value in params.items():
+            kind = name.partition("_l")[0]
+            if kind in ("weight_ih", "weight_hh", "bias"):
+                np.split(value, len(GATES))[block][...] = _OPEN if kind == "bias" else 0
+        return replace(case, params=params)
+
+    return change
 
 
 def only_step(t: int) -> Callable[[Case], Case]:

@@ -1,7 +1,8 @@
 """Where the first wrong quantity is, walking backward, for what no known mistake explains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,16 +11,19 @@ from torch_ref.diagnosis.evidence import (
     Evidence,
     draw_case,
     gather,
+    held_open,
     no_recurrent_weights,
     only_step,
     zero,
 )
 from torch_ref.diagnosis.render import joined
+from torch_ref.diagnosis.step_gradients import with_steps_read
 from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import is_step_gradient
 
+Change = Callable[[Case], Case]
 _SMALL = {"T": 1, "B": 1, "I": 2, "H": 3, "L": 1}
 _SUMS = ("dweight_ih", "dweight_hh", "dbias", "dweight_c")
 
@@ -31,22 +35,26 @@ class _Probes:
     subject: Subject
     seed: int
 
-    def run(self, change: Callable[[Case], Case] | None = None, **sizes: int) -> Evidence | None:
+    def run(self, change: Change | None = None, **sizes: int) -> Evidence | None:
         """A case of these sizes with a change made to it."""
         case = draw_case(self.subject, _SMALL | sizes, self.seed)
         return gather(self.subject, change(case) if change else case)
 
-    def right(self, change: Callable[[Case], Case], **sizes: int) -> bool:
+    def right(self, change: Change, **sizes: int) -> bool:
         """Whether everything is right in that case, and there was something to see."""
         evidence = self.run(change, **sizes)
         return evidence is not None and evidence.right and bool(evidence.actual)
 
 
-def locate_first_wrong(subject: Subject, seed: int) -> str:
-    """One or two sentences: under which conditions it is right, where it first is wrong.
+def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = ()) -> str:
+    """A few sentences: under which conditions it is right, where it first is wrong.
+
+    Args:
+        known: what it was seen to do; where it is wrong in there and the probes find nothing,
+            that is told.
 
     Returns:
-        "" if the probes find nothing wrong.
+        "" if nothing wrong is found.
     """
     probes = _Probes(subject, seed)
     forward = _forward(probes)
@@ -54,18 +62,73 @@ def locate_first_wrong(subject: Subject, seed: int) -> str:
         return forward
     found = _plainest_wrong(probes)
     if found is None:
-        return ""
+        wrong = [each for each in known if not each.all_right]
+        return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
     sizes, sentence, evidence = found
-    sentence = f"{sentence}: {_where(evidence)}."
-    walked = first_wrong_of(evidence)
-    if walked is not None:
-        return f"{sentence} {walked.sentence}"
-    if not sizes:
-        return f"{sentence} {_one_step(probes, evidence)}"
-    if sizes == {"T": 2}:
-        return f"{sentence} {_recurrence(probes, evidence)}"
-    hint = " Look at what a layer hands to the one below, equation (8)."
-    return f"{sentence}{hint if 'L' in sizes else ''}"
+    return f"{sentence}: {_where(evidence)}. {_cause(probes, sizes, evidence)}".rstrip()
+
+
+def _in_case(subject: Subject, evidence: Evidence) -> str:
+    steps, batch, inputs = evidence.case.x.shape
+    layers, _, hidden = evidence.case.h0.shape
+    sizes = f"T={steps}, B={batch}, I={inputs}, H={hidden}, L={layers}"
+    loud = ", whose upstream gradient is large" if evidence.loud else ""
+    where = _where(evidence) if not evidence.right else "what it returns beside the gradients"
+    if not (told := _of_head(set(evidence.wrong))):
+        seen = evidence if evidence.steps else with_steps_read(subject, evidence)
+        walked = None if seen is None else first_wrong_of(seen)
+        told = "" if walked is None else walked.sentence
+    return f"wrong in a case of {sizes}{loud}: {where}. {told}".rstrip()
+
+
+def _cause(probes: _Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
+    """Which equations to look at, and what the probes say of the way there."""
+    wrong = set(evidence.wrong)
+    if head := _of_head(wrong):
+        return head
+    if evidence.wrong and _zeros_are_right(evidence):
+        return "Only what is exactly 0 in truth is wrong."
+    seen = evidence if evidence.steps else with_steps_read(probes.subject, evidence)
+    walked = None if seen is None else first_wrong_of(seen)
+    if "L" in sizes and not evidence.steps:
+        return _of_layers(evidence, walked)
+    if walked is None:
+        return _one_step(probes, evidence) if not sizes else _recurrence(probes, evidence)
+    at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
+    if at_end or _gates(evidence) not in _FROM_FURTHER:
+        return walked.sentence
+    return f"{walked.sentence} {_conditions(probes, sizes)}".rstrip()
+
+
+def _of_head(wrong: set[str]) -> str:
+    if wrong == {"dweight_out"}:
+        return "Look at the sum for weight_out, equation (21)."
+    if wrong == {"dbias_out"}:
+        return "Look at the sum for bias_out, equation (22)."
+    if wrong & {"dweight_out", "dbias_out"} and not wrong <= {"dweight_out", "dbias_out"}:
+        return "Look at the gradient at the softmax, equation (26)."
+    if wrong and wrong <= {"dweight_out", "dbias_out"}:
+        return "Look at the sums over the steps for the output layer, equations (21) and (22)."
+    return ""
+
+
+def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
+    """Where in a stack, from its own gradients of every layer and dz of the lowest."""
+    for k in reversed(range(1, len(evidence.case.h0))):
+        own = [name for name in evidence.wrong if name.endswith(f"_l{k}")]
+        handed = [n for n in ("dh0", "dc0") if n in evidence.wrong and evidence.off(n)[k].any()]
+        gates = _gates(evidence, k)
+        if own and "dx" not in evidence.wrong and not handed and "dx" in evidence.actual:
+            return f"Every dz is right: look at the sums of layer {k}, equation (18)."
+        if own:
+            one_step = len(evidence.case.x) == 1
+            return f"Layer {k} itself is wrong. {_of_gates(gates, one_step=one_step)}"
+        if handed:
+            return f"In layer {k} what is handed on as {joined(handed)} is wrong, equation (16)."
+    below = "Layer 0 is wrong, those above it are right"
+    if walked is not None and not walked.tensor:
+        return f"{below}. {walked.sentence}"
+    return f"{below}: look at what a layer hands to the one below, equation (8)."
 
 
 def walked_back(subject: Subject, seed: int) -> FirstWrong | None:
@@ -84,6 +147,7 @@ _PLAINEST_FIRST: tuple[tuple[dict[str, int], str], ...] = (
     ({}, "Wrong for a single step (T=1) already"),
     ({"T": 2}, "Right at T=1; wrong at T=2"),
     ({"T": 5}, "Right at T=1 and T=2; wrong at T=5"),
+    ({"T": 9}, "Right at T=1, T=2 and T=5; wrong at T=9"),
     ({"T": 2, "B": 3}, "Right for one sequence; wrong for a batch of three"),
     ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
     ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
@@ -96,34 +160,61 @@ _PLAINEST_FIRST: tuple[tuple[dict[str, int], str], ...] = (
 def _plainest_wrong(probes: _Probes) -> tuple[dict[str, int], str, Evidence] | None:
     for sizes, sentence in _PLAINEST_FIRST:
         evidence = probes.run(None, **sizes)
-        if evidence is not None and not evidence.all_right:
+        asked = evidence is not None and _as_asked(evidence, sizes)
+        if asked and evidence is not None and not evidence.all_right:
             return sizes, sentence, evidence
     return None
 
 
+def _as_asked(evidence: Evidence, sizes: Mapping[str, int]) -> bool:
+    """Whether the case has the sequences and layers that were asked for."""
+    layers, batch, _ = evidence.case.h0.shape
+    return (sizes.get("B", batch), sizes.get("L", layers)) == (batch, layers)
+
+
 def _forward(probes: _Probes) -> str:
     """What of the outputs is wrong, in the plainest case in which it is."""
-    probed: tuple[tuple[Callable[[Case], Case] | None, dict[str, int], str], ...] = (
+    probed: tuple[tuple[Change | None, dict[str, int], str], ...] = (
         (zero("h0", "c0"), {}, "for a single step from a zero state already"),
         (zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
         (zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
         (None, {}, "for a single step with a non-zero state; right from a zero one"),
         (None, {"T": 2}, "at T=2; right at T=1"),
+        (None, {"T": 5}, "at T=5; right at T=1 and T=2"),
         (None, {"B": 3}, "for a batch of three; right for one sequence"),
         (None, {"T": 4, "L": 2}, "for a stack of two; right for one layer"),
+        (None, {"T": 4, "I": 4, "H": 4}, "in some cases; right in the plainest"),
     )
     for change, sizes, words in probed:
         evidence = probes.run(change, **sizes)
-        if evidence is None or not evidence.forward.tensors:
+        if evidence is None or not evidence.forward.tensors or not _as_asked(evidence, sizes):
             continue
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
         if wrong:
             returned = [tensor.name for tensor in evidence.forward.tensors]
-            return (
-                f"The forward pass is wrong, in {joined(wrong)}, {words}. "
-                f"{_of_forward(wrong, returned)}".rstrip()
-            )
+            where = _gate_at_fault(probes, change, sizes) or _of_forward(wrong, returned)
+            return f"The forward pass is wrong, in {joined(wrong)}, {words}. {where}".rstrip()
     return ""
+
+
+def _gate_at_fault(probes: _Probes, change: Change | None, sizes: Mapping[str, int]) -> str:
+    """The one gate without whose arguments the forward pass is right, if there is one."""
+    right = []
+    for gate in GATES:
+        held = held_open(gate)
+        both = held if change is None else partial(_one_after_the_other, change, held)
+        evidence = probes.run(both, **sizes)
+        if evidence is not None and evidence.forward.tensors and evidence.forward_right:
+            right.append(gate)
+    if len(right) != 1:
+        return ""
+    (gate,) = right
+    number = {"i": "(2)", "f": "(3)", "g": "(4)", "o": "(5)"}[gate]
+    return f"Right where {gate} is held at 1: look at that gate, equations (1) and {number}."
+
+
+def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:
+    return second(first(case))
 
 
 def _of_forward(wrong: Sequence[str], returned: Sequence[str]) -> str:
@@ -163,47 +254,43 @@ def _where(evidence: Evidence) -> str:
 
 
 def _one_step(probes: _Probes, evidence: Evidence) -> str:
-    wrong = set(evidence.wrong)
-    if "dbias_out" in wrong:
-        return "Look at the gradient at the softmax, equation (26)."
-    if wrong == {"dweight_out"}:
-        return "Look at the sum for weight_out, equation (21)."
-    if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    """As `_cause`, where dz cannot be read."""
+    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    if _zeros_are_right(evidence):
-        return "Only what is exactly 0 in truth is wrong."
-    gates = _gates(evidence)
-    if evidence.case.targets is not None:
-        return _of_gates(gates, one_step=True)
-    takes_dc_n = "dc_n" not in probes.subject.abilities.ignored
-    if takes_dc_n and probes.right(zero("dc_n")):
-        return "Right without dc_n: look at how dc_n enters, equation (11)."
-    if takes_dc_n and probes.right(zero("dy", "dh_n")):
-        return (
-            f"Right with dc_n alone, so what comes through h[t] is wrong. "
-            f"{_of_gates(gates, one_step=True)}"
-        )
-    if probes.right(zero("h0", "c0")):
-        return "Right from a zero state: look at where h0 and c0 are used."
-    return _of_gates(gates, one_step=True)
+    return f"{_conditions(probes, {})} {_of_gates(_gates(evidence), one_step=True)}".lstrip()
 
 
 def _recurrence(probes: _Probes, evidence: Evidence) -> str:
-    wrong = set(evidence.wrong)
-    if wrong <= {"dweight_out", "dbias_out"}:
-        return "Look at the sums over the steps for the output layer, equations (21) and (22)."
-    if "dbias_out" in wrong:
-        return "Look at the gradient at the softmax, equation (26)."
-    if _only_sums(wrong) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    """As `_cause`, where dz cannot be read and more than one step is needed."""
+    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    if probes.right(no_recurrent_weights, T=2):
-        return (
-            "Right with zero recurrent weights: look at what h's gradient receives from t+1, "
-            "equation (16b)."
-        )
-    if evidence.case.targets is None and probes.right(only_step(0), T=2):
-        return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
-    return _of_gates(_gates(evidence), one_step=False)
+    where = _conditions(probes, {"T": 2})
+    return where or _of_gates(_gates(evidence), one_step=False)
+
+
+# Gates that are wrong together because of what they receive.
+_FROM_FURTHER = ({"i", "f", "g"}, set(GATES))
+
+
+def _conditions(probes: _Probes, sizes: Mapping[str, int]) -> str:
+    """Which way what is wrong comes, by what is right without it; "" where nothing tells."""
+    form, ignored = probes.subject.implementation.form, probes.subject.abilities.ignored
+    if sizes:
+        if probes.right(no_recurrent_weights, **sizes):
+            return (
+                "Right with zero recurrent weights: look at what h's gradient receives from t+1, "
+                "equation (16b)."
+            )
+        if form == "vjp" and probes.right(only_step(0), **sizes):
+            return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
+        return ""
+    if form != "vjp":
+        return ""
+    if "dc_n" not in ignored and probes.right(zero("dc_n")):
+        return "Right without dc_n: look at how dc_n enters, equation (11)."
+    if "dc_n" not in ignored and probes.right(zero("dy", "dh_n")):
+        return "Right with dc_n alone, so what comes through h[t] is wrong."
+    return ""
 
 
 def _of_gates(gates: set[str], *, one_step: bool) -> str:
@@ -221,17 +308,19 @@ def _of_gates(gates: set[str], *, one_step: bool) -> str:
     return f"Wrong in {joined(sorted(gates, key=GATES.index))}: look at equations (9) to (15)."
 
 
-def _gates(evidence: Evidence) -> set[str]:
+def _gates(evidence: Evidence, layer: int | None = None) -> set[str]:
+    """The gates in which a gradient of a weight is wrong, in one layer or in any."""
     gates: set[str] = set()
     for name in evidence.wrong:
-        if name.startswith(("dweight_ih", "dweight_hh", "dbias_l")):
+        own = layer is None or name.endswith(f"_l{layer}")
+        if own and name.startswith(("dweight_ih", "dweight_hh", "dbias_l")):
             blocks = np.split(evidence.off(name), 4)
             gates |= {gate for gate, block in zip(GATES, blocks, strict=True) if block.any()}
     return gates
 
 
-def _only_sums(wrong: set[str]) -> bool:
-    return all(name.startswith(_SUMS) for name in wrong)
+def _only_sums(evidence: Evidence) -> bool:
+    return all(name.startswith(_SUMS) for name in evidence.wrong)
 
 
 def _zeros_are_right(evidence: Evidence) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from manual_lstm.params import GATES
 from torch_ref.compare.errors import budget_shares
 from torch_ref.diagnosis.elements import Elements, elements_of
+from torch_ref.diagnosis.evidence import Evidence, gather
 from torch_ref.diagnosis.render import joined
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
@@ -182,9 +183,13 @@ def step_errors(
 
 def subject_step_errors(subject: Subject, case: Case) -> tuple[Case, tuple[StepErrors, ...]]:
     """`step_errors` of an implementation, whose sizes or head may bind the number of inputs."""
+    return step_errors(lambda given: elements_of(subject, given), case, bound_inputs(subject, case))
+
+
+def bound_inputs(subject: Subject, case: Case) -> int | None:
+    """I, where a head or the implementation's own sizes bind it; None where it can be chosen."""
     bound = subject.implementation.form != "vjp" or "I" in subject.implementation.sizes
-    inputs = case.x.shape[-1] if bound else None
-    return step_errors(lambda given: elements_of(subject, given), case, inputs)
+    return case.x.shape[-1] if bound else None
 
 
 def _each(
@@ -201,6 +206,24 @@ def _first(case: Case, steps: int, batch: int) -> Case:
 
     states = {name: getattr(case, name)[:, :batch].copy() for name in ("h0", "c0", "dh_n", "dc_n")}
     return replace(case, x=cut(case.x), dy=cut(case.dy), targets=cut(case.targets), **states)
+
+
+def with_steps_read(subject: Subject, evidence: Evidence) -> Evidence | None:
+    """Evidence like this one, from inputs of their own, with the first layer's dz among its steps.
+
+    Returns:
+        None where the implementation cannot be run so, where nothing is wrong with such inputs,
+        or where it returns no gradient of weight_ih_l0.
+    """
+    case = one_input_a_step(evidence.case, bound_inputs(subject, evidence.case))
+    columns = own_inputs(case.x)
+    found = gather(subject, case.astype(subject.abilities.dtypes[0]))
+    if found is None or found.right or columns is None or _SOURCE not in found.actual:
+        return None
+    off = np.moveaxis(found.off(_SOURCE)[:, columns], 0, -1)  # (T, B, 4H)
+    if "dx" in found.actual and not found.off("dx").any():  # then only the sum is wrong
+        off = np.zeros_like(off)
+    return replace(found, steps={"dz_l0": off})
 
 
 def in_words(errors: Sequence[StepErrors]) -> str:

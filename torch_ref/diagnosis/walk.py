@@ -73,6 +73,10 @@ def _found(evidence: Evidence, kind: str, gate: str, k: int, t: int, off: Array)
     else:
         hint = f"look at {_cause(evidence, kind, gate, k, t)}"
     sentence = f"The first wrong quantity walking backward is {where}: {hint}."
+    if not off.all() and off.size > 1:
+        sentence += (
+            f" There it is wrong in {int(off.sum())} of {off.size} elements, right in the rest."
+        )
     return FirstWrong(name, (t, member, row), gate, sentence)
 
 

@@ -18,6 +18,7 @@ from torch_ref.harness.checks import (
     check_linearity,
     not_applicable,
 )
+from torch_ref.harness.coarse_tanh import with_tanh_found
 from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
@@ -51,6 +52,7 @@ class CheckReport:
         clipping: that gradients are cut off inside, or None.
         layout: what is known of the layout, a sentence, or "".
         arrangement: the layout itself, where it is known.
+        coarse_tanh: whether its tanh loses the digits of a small argument.
         unverified: what the implementation cannot be asked.
         examples: how many cases were run. seconds: how long it took.
     """
@@ -69,6 +71,7 @@ class CheckReport:
     expected_failures: Mapping[str, str] = field(default_factory=dict)
     layout: str = ""
     arrangement: Layout | None = None
+    coarse_tanh: bool = False
 
     @property
     def verdict(self) -> str:
@@ -161,6 +164,7 @@ def check_implementation(
         clipping=clipping,
         layout=layout,
         arrangement=resolved.layout if isinstance(resolved.layout, Layout) else None,
+        coarse_tanh=subject.coarse_tanh,
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
 
@@ -173,8 +177,8 @@ def _malformed(implementation: Implementation, sentence: str, seconds: float) ->
 
 
 def subject_of(implementation: Implementation) -> Subject:
-    """An implementation with what it can do."""
-    return Subject(implementation, find_abilities(implementation))
+    """An implementation with what it can do and how its tanh rounds."""
+    return with_tanh_found(Subject(implementation, find_abilities(implementation)))
 
 
 def _judged_as_clipped(found: Found, subject: Subject) -> Found:

@@ -73,6 +73,7 @@ def check_json(
         "layout": {"sentence": report.layout} if report.layout else {},
         "scale": report.scale and report.scale.ratio,
         "clipping": report.clipping and asdict(report.clipping),
+        "coarse_tanh": report.coarse_tanh,
         "diagnosis": diagnosis_json(diagnosis),
         "unverified": list(report.unverified),
         "blind_spots": [m.identifier for m in blindness.blind] if blindness else [],

@@ -9,6 +9,7 @@ from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
+from torch_ref.harness.coarse_tanh import SENTENCE as COARSE_TANH
 from torch_ref.reports.diagnosis import blindness_text, diagnosis_lines
 from torch_ref.reports.text import comparison_table
 
@@ -59,6 +60,8 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
         yield report.layout
     if report.clipping is not None:
         yield report.clipping.sentence
+    if report.coarse_tanh:
+        yield COARSE_TANH
     if explained and not report.dtypes:  # nothing could be compared
         yield f"First of all: {report.failures[0].sentence}"
     for tensor in report.tensors:

@@ -1,0 +1,42 @@
+"""An LSTM whose tanh loses the digits of a small argument: rounding, and no wrong backward pass.
+
+2 sigmoid(2z) - 1 and (e^z - e^-z) / (e^z + e^-z) are tanh(z) but for an error of a unit roundoff
+of 1, not of tanh(z). What an implementation does is seen where every argument is small.
+"""
+
+from dataclasses import replace
+
+from torch_ref.harness.cases import sized_case
+from torch_ref.harness.judge import Subject, judge
+from torch_ref.oracles.case import Case
+
+SENTENCE = (
+    "Its tanh loses the digits of a small argument, as 2 sigmoid(2z) - 1 and "
+    "(e^z - e^-z)/(e^z + e^-z) do; that is allowed for."
+)
+_SMALL = 2.0**-20
+
+
+def with_tanh_found(subject: Subject) -> Subject:
+    """The subject, marked if small weights show that its tanh is a coarse one."""
+    coarse = replace(subject, coarse_tanh=True)
+    case = _small_weights(subject)
+    try:
+        verdicts = [judge(each, case).verdict for each in (subject, coarse)]
+    except Exception:  # what it cannot run is another finding's
+        return subject
+    return coarse if verdicts == ["disagree", "agree"] else subject
+
+
+def _small_weights(subject: Subject) -> Case:
+    implementation = subject.implementation
+    case = sized_case(
+        {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1} | dict(implementation.sizes),
+        dtype=subject.abilities.dtypes[0],
+        targets=implementation.form != "vjp",
+        head=implementation.head,
+        variant=implementation.variant,
+    )
+    small = case.dtype.type(_SMALL)
+    params = {name: value * small for name, value in case.params.items()}
+    return replace(case, params=params, h0=case.h0 * 0, c0=case.c0 * 0)
