@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import manual_lstm as ml
-from torch_ref.harness.campaign import check_implementation, subject_of
+from torch_ref.harness.campaign import check_implementation
 from torch_ref.harness.checks import CHECKS, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.search import search
+from torch_ref.harness.subject import subject_of
 
 EXAMPLES = 60
 

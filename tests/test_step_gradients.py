@@ -268,7 +268,7 @@ def _nan(found: dict[str, Any]) -> None:
             _nan,
             "Wrong for a single step (T=1) already: dbias_l0 for the gates o only. The first "
             "wrong quantity walking backward is dz of layer 0 at t=0, gate o, unit 2: look at "
-            "equations (10) and (15).",
+            "equations (10) and (15). There it is wrong in 1 of 3 elements, right in the rest.",
         ),
     ],
 )

@@ -10,9 +10,9 @@ from torch_ref.diagnosis.identity import signature
 from torch_ref.diagnosis.matching import joint
 from torch_ref.diagnosis.planted import planted_loss, planted_vjp
 from torch_ref.diagnosis.table import Table
-from torch_ref.harness.campaign import subject_of
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import MalformedAnswer
+from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.variant import STANDARD, Variant
 
 FORMS = ("vjp", "linear", "bounded")  # the head inside, or none

@@ -10,7 +10,16 @@ from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.clipped import match_clipped
 from torch_ref.diagnosis.confined import match_confined
-from torch_ref.diagnosis.evidence import FURTHER, LONG, LOUD, SIZES, Evidence, draw_case, gather
+from torch_ref.diagnosis.evidence import (
+    FURTHER,
+    LOUD,
+    SIZES,
+    UNUSUAL,
+    Evidence,
+    draw_case,
+    gather,
+    zero,
+)
 from torch_ref.diagnosis.forward_matching import explain_forward
 from torch_ref.diagnosis.kept import find_kept, find_modified
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
@@ -18,13 +27,13 @@ from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
-from torch_ref.harness.campaign import subject_of
 from torch_ref.harness.contract import MalformedAnswer, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.harness.layout_words import in_their_words
+from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
 
 
@@ -78,10 +87,10 @@ def diagnose(
         evidence.append(known_wrong)
     finding, located = None, ""
     if all(each.all_right for each in evidence):
-        evidence += _gather(subject, [LONG], seed + len(SIZES))
+        evidence += _gather_unusual(subject, seed + len(SIZES))
     wrong = not all(each.all_right for each in evidence)
     try:
-        kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed))
+        kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed), evidence[:1])
     except Exception:  # a crash is a finding of the campaign's
         kept, located = None, ""
     if kept is not None:
@@ -167,6 +176,13 @@ def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]
             # Loud, a loss with the logarithm of a probability that rounds to 0 is not judged.
             found.append(each if loudness == 1.0 else _loud(each))
     return found
+
+
+def _gather_unusual(subject: Subject, seed: int) -> list[Evidence]:
+    """What else a mistake may hide behind: a long case, one with T = B, one from a zero state."""
+    from_zero = gather(subject, zero("h0", "c0")(draw_case(subject, SIZES[0], seed)))
+    found = [] if from_zero is None or not from_zero.actual else [from_zero]
+    return [*_gather(subject, UNUSUAL, seed), *found]
 
 
 def _loud(evidence: Evidence) -> Evidence:

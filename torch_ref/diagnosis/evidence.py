@@ -31,8 +31,11 @@ FURTHER: Sequence[Mapping[str, int]] = (
     {"T": 2, "B": 3, "I": 4, "H": 4, "L": 1},
     {"T": 7, "B": 1, "I": 2, "H": 2, "L": 1},
 )
-# Where all of these are right, one that is longer than they are.
-LONG: Mapping[str, int] = {"T": 12, "B": 2, "I": 2, "H": 3, "L": 1}
+# Where all of these are right: a longer one, and one with as many sequences as steps.
+UNUSUAL: Sequence[Mapping[str, int]] = (
+    {"T": 12, "B": 2, "I": 2, "H": 3, "L": 1},
+    {"T": 3, "B": 3, "I": 2, "H": 3, "L": 1},
+)
 PLAIN: Mapping[str, int] = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 LOUD = 2.0**10
 _OPEN = 2.0**6  # 1 - sigmoid(64) and 1 - tanh(64) are below every unit roundoff

@@ -1,6 +1,6 @@
 """What an implementation keeps from its last call, found by running one case twice."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.catalogue import Mistake
+from torch_ref.diagnosis.evidence import Evidence
 from torch_ref.diagnosis.render import joined
 from torch_ref.harness.judge import Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case, Results
@@ -32,8 +33,13 @@ _CARRIES: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def find_kept(subject: Subject, case: Case) -> tuple[Mistake | None, str]:
+def find_kept(
+    subject: Subject, case: Case, earlier: Sequence[Evidence] = ()
+) -> tuple[Mistake | None, str]:
     """Whether a second call on the same case gives something else, and why.
+
+    Args:
+        earlier: what it made of the same case before.
 
     Returns:
         The mistake, if one explains the second call exactly, and a sentence for when none does;
@@ -47,7 +53,7 @@ def find_kept(subject: Subject, case: Case) -> tuple[Mistake | None, str]:
         if name in second and not np.array_equal(value, second[name], equal_nan=True)
     ]
     if not differing:
-        return None, ""
+        return None, _another_than(first, earlier)
     if all(name.startswith(_WEIGHTS) for name in differing):
         previous = {name: first[name] for name in differing}
         if _is(subject, case, second, previous):
@@ -63,6 +69,21 @@ def find_kept(subject: Subject, case: Case) -> tuple[Mistake | None, str]:
         f"The same case run a second time gives another {joined(differing)}: "
         "something is kept from the last call."
     )
+
+
+def _another_than(now: Results, earlier: Sequence[Evidence]) -> str:
+    for before in earlier:
+        differing = [
+            name
+            for name, value in before.actual.items()
+            if name in now and not np.array_equal(value, now[name], equal_nan=True)
+        ]
+        if differing:
+            return (
+                f"The same case run later gives another {joined(differing)}: something is kept "
+                "from the calls in between."
+            )
+    return ""
 
 
 def find_modified(subject: Subject, case: Case) -> Mistake | None:

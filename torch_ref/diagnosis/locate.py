@@ -191,9 +191,12 @@ def _forward(probes: _Probes) -> str:
             continue
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
         if wrong:
-            returned = [tensor.name for tensor in evidence.forward.tensors]
-            where = _gate_at_fault(probes, change, sizes) or _of_forward(wrong, returned)
-            return f"The forward pass is wrong, in {joined(wrong)}, {words}. {where}".rstrip()
+            told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
+            if wrong == ["loss"] and evidence.right and evidence.actual:
+                where = "Every gradient is right: look at the loss and its mean, equation (25)."
+            else:
+                where = _gate_at_fault(probes, change, sizes) or _of_forward(wrong, evidence)
+            return f"{told} {where}"
     return ""
 
 
@@ -217,10 +220,10 @@ def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:
     return second(first(case))
 
 
-def _of_forward(wrong: Sequence[str], returned: Sequence[str]) -> str:
+def _of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
     if wrong == ["loss"]:
         return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."
-    if "c_n" not in returned:
+    if "c_n" not in [tensor.name for tensor in evidence.forward.tensors]:
         return "Look at equations (1) to (7)."
     if "c_n" not in wrong:
         return "The last cell is right: look at h, equation (7), and at what is returned."

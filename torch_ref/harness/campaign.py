@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch_ref.compare.errors import TensorError
-from torch_ref.harness.abilities import OUTPUTS, find_abilities
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.checks import (
     CHECKS,
     Check,
@@ -18,7 +18,6 @@ from torch_ref.harness.checks import (
     check_linearity,
     not_applicable,
 )
-from torch_ref.harness.coarse_tanh import with_tanh_found
 from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
@@ -26,6 +25,7 @@ from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.search import Failure, Found, search, try_check
+from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
 
 # As many cases go to a process at a time.
@@ -174,11 +174,6 @@ def _malformed(implementation: Implementation, sentence: str, seconds: float) ->
     first = CHECKS[0]
     failure = Failure(first.name, first.catches, sentence)
     return CheckReport(implementation.name, (), (), {}, (failure,), (), (), 1, seconds)
-
-
-def subject_of(implementation: Implementation) -> Subject:
-    """An implementation with what it can do and how its tanh rounds."""
-    return with_tanh_found(Subject(implementation, find_abilities(implementation)))
 
 
 def _judged_as_clipped(found: Found, subject: Subject) -> Found:

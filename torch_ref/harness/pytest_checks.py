@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from torch_ref.harness.campaign import subject_of
 from torch_ref.harness.checks import CHECKS, Check, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.search import search
+from torch_ref.harness.subject import subject_of
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
-from torch_ref.harness.coarse_tanh import SENTENCE as COARSE_TANH
+from torch_ref.harness.subject import COARSE_TANH
 from torch_ref.reports.diagnosis import blindness_text, diagnosis_lines
 from torch_ref.reports.text import comparison_table
 

@@ -1,23 +1,34 @@
-"""An LSTM whose tanh loses the digits of a small argument: rounding, and no wrong backward pass.
+"""What is found out about an implementation before it is judged: abilities, and how tanh rounds.
 
 2 sigmoid(2z) - 1 and (e^z - e^-z) / (e^z + e^-z) are tanh(z) but for an error of a unit roundoff
-of 1, not of tanh(z). What an implementation does is seen where every argument is small.
+of 1, not of tanh(z): rounding, and no wrong backward pass. It is seen where arguments are small.
 """
 
 from dataclasses import replace
 
+from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.cases import sized_case
+from torch_ref.harness.contract import Implementation
 from torch_ref.harness.judge import Subject, judge
 from torch_ref.oracles.case import Case
 
-SENTENCE = (
+COARSE_TANH = (
     "Its tanh loses the digits of a small argument, as 2 sigmoid(2z) - 1 and "
     "(e^z - e^-z)/(e^z + e^-z) do; that is allowed for."
 )
 _SMALL = 2.0**-20
 
 
-def with_tanh_found(subject: Subject) -> Subject:
+def subject_of(implementation: Implementation) -> Subject:
+    """An implementation with what it can do and how its tanh rounds.
+
+    Raises:
+        Exception: what the implementation raises on the plainest case of all.
+    """
+    return _with_tanh_found(Subject(implementation, find_abilities(implementation)))
+
+
+def _with_tanh_found(subject: Subject) -> Subject:
     """The subject, marked if small weights show that its tanh is a coarse one."""
     coarse = replace(subject, coarse_tanh=True)
     case = _small_weights(subject)

@@ -1,0 +1,160 @@
+"""Where the diagnosis sends the reader when no mistake of the catalogue explains the gradients."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from torch_ref import check_implementation, diagnose
+from torch_ref.diagnosis.diagnose import Diagnosis
+from torch_ref.harness.contract import as_implementation
+from torch_ref.harness.subject import subject_of
+
+SOURCE = (Path(__file__).parent / "others" / "stacked.py").read_text(encoding="utf-8")
+OF_GATE_I = "di = dc * g * i * (1 - i)"
+OF_CARRY = "dh_next = dz @ U"
+# What stands in the source, what stands in its place, what has to be told and what must not be.
+PLANTED = {
+    "only where i is large": (
+        OF_GATE_I,
+        "di = dc * g * np.where(i > 0.5, i, i * (1 - i))",
+        ("gate i", "equations (12) and (15)", "right in the rest"),
+        "zero state",
+    ),
+    "only in one step of three": (
+        OF_CARRY,
+        "dh_next = dz @ U * (t % 3 != 2)",
+        ("wrong at T=5", "dz of layer 0 at t=1", "what t+1 hands back, (16b)"),
+        "stack",
+    ),
+    "only in long sequences": (
+        OF_CARRY,
+        "dh_next = dz @ U if T < 7 else 0 * h",
+        ("wrong at T=9", "(16b)"),
+        "stack",
+    ),
+    "only the derivative of the upper layer": (
+        "df = dc * c * f * (1 - f)",
+        "df = dc * c * f * (1 - f * (k == 0))",
+        ("Layer 1 itself is wrong", "Only f is wrong", "(14) and (15)"),
+        "(8)",
+    ),
+    "only the cell's gradient of the upper layer": (
+        "(1 - tc**2)",
+        "(1 - tc ** (2 if k == 0 else 1))",
+        ("Layer 1 itself is wrong", "i, f and g but not in o", "(11)"),
+        "(8)",
+    ),
+    "only the sum of the upper layer": (
+        "db += dz.sum(axis=0)",
+        "db += dz.sum(axis=0) * (1 + 0.3 * k)",
+        ("Every dz is right", "sums of layer 1, equation (18)"),
+        "(8)",
+    ),
+    "only what the upper layer hands on": (
+        "dc_next = dc * f",
+        "dc_next = dc * (f if k == 0 else f**2)",
+        ("layer 1", "dc0", "(16)"),
+        "(8)",
+    ),
+    "only what is handed down": (
+        "dx[t] = dz @ W",
+        "dx[t] = dz @ W * (1 if k == 0 else 0.7)",
+        ("Layer 0 is wrong", "equation (8)"),
+        "(18)",
+    ),
+    "the sum over a batch": (
+        "dW += dz.T @ x",
+        "dW += dz.T @ x + dz[2:].T @ x[2:]",
+        ("for a batch of three", "right at every step", "equation (18), in dweight_ih_l0"),
+        "stack",
+    ),
+    "a gate in the forward pass": (
+        "z = x[t] @ W.T + h @ U.T + b",
+        "z = x[t] @ W.T + h @ U.T + b; z[:, : h.shape[1]] += 0.1 * h**2",
+        ("The forward pass is wrong", "Right where i is held at 1", "(2)"),
+        "stack",
+    ),
+}
+
+
+def made(old: str, new: str) -> Callable[..., Any]:
+    """The vjp of others/stacked.py with a line replaced."""
+    assert SOURCE.count(old) == 1
+    module = ModuleType("stacked")
+    exec(SOURCE.replace(old, new), module.__dict__)
+    vjp: Callable[..., Any] = module.vjp
+    return vjp
+
+
+def located(vjp: Callable[..., Any]) -> Diagnosis:
+    """A diagnosis that must have found something wrong and no mistake of the catalogue."""
+    diagnosis = diagnose(vjp, seconds=0)
+    assert diagnosis.wrong
+    assert diagnosis.finding is None
+    return diagnosis
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_wrong_line_that_is_sent_to_another(name: str) -> None:
+    """A sentence that names another layer, step, gate or equation than that of the wrong line."""
+    old, new, phrases, never = PLANTED[name]
+    sentence = located(made(old, new)).located
+    for phrase in phrases:
+        assert phrase in sentence, sentence
+    assert never not in sentence, sentence
+
+
+def test_stack_is_right_and_has_no_finding() -> None:
+    """A false alarm on the LSTM in which all of this is planted."""
+    diagnosis = diagnose(made("CALLS = []", "CALLS = []"))
+    assert not diagnosis.wrong, diagnosis.located
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (OF_CARRY, "dh_next = dz @ U if T < 11 else 0 * h"),  # no small case is so long
+        ("db += dz.sum(axis=0)", "db += dz.sum(axis=0) * (1 + (T == len(dz) == 3))"),
+        (OF_GATE_I, "di = dc * g * i * (1 - i) * (1 + (not tapes[k][0][1].any()))"),
+    ],
+    ids=["T > 10", "T = B", "h0 = 0"],
+)
+def test_mistake_that_hides_from_the_usual_sizes(old: str, new: str) -> None:
+    """A wrong line that is executed in long or square cases or from a zero state, called right."""
+    diagnosis = diagnose(made(old, new), seconds=0)
+    assert diagnosis.wrong
+
+
+def test_gradient_that_is_right_in_the_first_call_only() -> None:
+    """Two calls that are alike, held against each other and not against the first of all."""
+    body = "    CALLS.append(x.shape)\n    outputs"
+    vjp = made("    outputs", body)
+    spoiled = made(
+        "    outputs, tapes = forward(params, x, h0, c0)\n",
+        "    CALLS.append(x.shape)\n"
+        "    h0 = h0 * (CALLS.count(x.shape) == 1)\n"
+        "    outputs, tapes = forward(params, x, h0, c0)\n",
+    )
+    assert not diagnose(vjp).wrong
+    assert "something is kept" in located(spoiled).located
+
+
+COARSE = ("return np.tanh(z)", "return 2 * sigmoid(2 * z) - 1")
+
+
+@pytest.mark.parametrize("formula", [COARSE[1], "return 1 - 2 / (np.exp(2 * z) + 1)"])
+def test_coarse_tanh_that_is_called_wrong(formula: str) -> None:
+    """A correct LSTM accused where its weights are small, for the formula of its tanh."""
+    report = check_implementation(made(COARSE[0], formula), examples=100)
+    assert report.verdict == "agree", report.failures
+    assert report.coarse_tanh
+
+
+def test_coarse_tanh_that_excuses_what_it_should_not() -> None:
+    """The wider budget granted to what needs none, or to a mistake."""
+    assert not subject_of(as_implementation(made(COARSE[0], COARSE[0]))).coarse_tanh
+    slightly = COARSE[1].replace("- 1", "- (1 + 1e-9)")
+    assert check_implementation(made(COARSE[0], slightly), examples=40).verdict == "disagree"
