@@ -1,8 +1,7 @@
 """Which two or three mistakes together reproduce an implementation's wrong gradients.
 
 Each mistake alone says of every block of every gradient whether it moves the block, and whether it
-explains it. What one alone of a set moves, that one must explain by itself; what none of them
-moves must be right. Few sets pass on all cases, and those are computed.
+explains it: sets.py. Few sets pass on all cases, and those are computed.
 """
 
 import time
@@ -35,48 +34,18 @@ from torch_ref.diagnosis.matching import (
     relative,
     share_used,
 )
+from torch_ref.diagnosis.sets import NONE, ODD_CASES_OF_THREE, Bits, Marks, pairs, triples
 from torch_ref.diagnosis.table import Equation, Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array
 
-Bits = NDArray[np.uint64]
 Word = np.uint64
-_NONE = Word(0)
-# In so many cases one mistake may show beside another what it does not show alone; each counts
-# against a set as the four blocks of a tensor count for it.
-_ODD_CASES = 4
-_ODD_BLOCKS = 4
-_ODD_CASES_OF_THREE = 1
 # Of the pairs so many come before the sets of three, whose best are likelier than the other pairs.
 _FIRST_PAIRS = 4000
 _TOLD = 50
 _WORDS = {2: "two", 3: "three"}
 Change = Callable[[Case], Case]
-
-
-@dataclass(frozen=True)
-class Marks:
-    """What each mistake does to each block of each case: a word a case, a bit a block.
-
-    Attributes:
-        right: (cases,), the blocks in which there is nothing to explain.
-        moved: (mistakes, cases), those that a mistake changes.
-        explained: (mistakes, cases), those of them that it explains by itself.
-        told: (mistakes, cases), the same, but for a mistake that takes one gradient for another:
-            it is given all that it moves, as what it takes may be moved by another.
-        fits: (mistakes,), whether the shapes of every case admit it.
-        mixes: (mistakes,), whether it takes one gradient for another.
-        edits: (mistakes,), the targets of the equations that are different.
-    """
-
-    right: Bits
-    moved: Bits
-    explained: Bits
-    told: Bits
-    fits: NDArray[np.bool_]
-    mixes: NDArray[np.bool_]
-    edits: tuple[frozenset[str], ...]
 
 
 def marks_of(
@@ -202,72 +171,6 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
     return found
 
 
-def pairs(marks: Marks) -> list[tuple[int, ...]]:
-    """Pairs that may explain every block, the likeliest first."""
-    allowed = np.flatnonzero(marks.fits)
-    found: list[tuple[int, ...]] = []
-    score: list[NDArray[np.intp]] = []
-    for n, i in enumerate(allowed):
-        rest = allowed[n + 1 :]
-        both, either = marks.moved[i] & marks.moved[rest], marks.moved[i] | marks.moved[rest]
-        fine = both | marks.told[i] | marks.told[rest] | (marks.right & ~either)
-        odd = np.sum(fine != ~_NONE, axis=1)
-        good = np.flatnonzero(odd <= _ODD_CASES)
-        alone = (marks.explained[i] | marks.explained[rest[good]]) & ~both[good]
-        found += [(int(i), int(j)) for j in rest[good]]
-        score.append(_score(alone, both[good], odd[good], marks))
-    return _best_first(found, score)
-
-
-def triples(marks: Marks) -> list[tuple[int, ...]]:
-    """The same for three, of which two explain a wrong block by themselves."""
-    useful = np.any(marks.told & ~marks.right, axis=1) & marks.fits
-    found: list[tuple[int, ...]] = []
-    score: list[NDArray[np.intp]] = []
-    first = np.flatnonzero(useful)
-    for n, i in enumerate(first):
-        for j in first[n + 1 :]:
-            both, either = marks.moved[i] & marks.moved[j], marks.moved[i] | marks.moved[j]
-            told, explained = marks.told[i] | marks.told[j], marks.explained[i] | marks.explained[j]
-            # The third has to move what these two leave wrong.
-            left = ~(both | told | (marks.right & ~either))
-            odd = np.sum((left & ~marks.moved) != _NONE, axis=1)
-            rest = np.flatnonzero(marks.fits & (odd <= _ODD_CASES_OF_THREE))
-            rest = rest[~useful[rest] | (rest > j)]
-            moved = marks.moved[rest]
-            several = both | (moved & either)
-            alone = (told & ~moved) | (marks.told[rest] & ~either)
-            fine = several | alone | (marks.right & ~(either | moved))
-            odd = np.sum(fine != ~_NONE, axis=1)
-            good = odd <= _ODD_CASES_OF_THREE
-            truly = (explained & ~moved) | (marks.explained[rest] & ~either)
-            found += [(int(i), int(j), int(k)) for k in rest[good]]
-            score.append(_score((truly & ~several)[good], several[good], odd[good], marks))
-    return _best_first(found, score)
-
-
-def _score(alone: Bits, several: Bits, odd: NDArray[np.intp], marks: Marks) -> NDArray[np.intp]:
-    """How likely each set is.
-
-    For it speaks what one of it explains by itself; against it what several move and is right all
-    the same, and each case in which one shows beside another what it does not show alone.
-    """
-    return _count(alone & ~marks.right) - _count(several & marks.right) - _ODD_BLOCKS * odd
-
-
-def _best_first(
-    found: list[tuple[int, ...]], score: list[NDArray[np.intp]]
-) -> list[tuple[int, ...]]:
-    order = np.argsort(-np.concatenate([np.zeros(0, np.intp), *score]), kind="stable")
-    return [found[n] for n in order]
-
-
-def _count(bits: Bits) -> NDArray[np.intp]:
-    """How many bits are set in each row."""
-    counted = np.unpackbits(np.ascontiguousarray(bits).view(np.uint8), axis=-1)
-    return np.asarray(counted.sum(axis=-1, dtype=np.intp))
-
-
 @dataclass
 class _Together:
     """What sets of mistakes explain, each computed once."""
@@ -295,7 +198,7 @@ class _Together:
     def _differs(self, found: Sequence[Array], alone: int, each: Evidence) -> Word:
         """The blocks in which `found` is not what one mistake gives alone."""
         if not self.marks.mixes[alone]:
-            return _NONE
+            return NONE
         foretold = foretold_by(self.known, each)[alone]
         assert foretold is not None
         own = blocks_of([fitted(self.subject, foretold, each)], each)
@@ -321,7 +224,7 @@ class _Together:
                 if ~self.pair(i, j, case).explained & ~self.moved(k, (i, j), case):
                     odd += 1
                     break
-            if odd > _ODD_CASES_OF_THREE:
+            if odd > ODD_CASES_OF_THREE:
                 return False
         return True
 
@@ -355,7 +258,7 @@ def match_several(
     marks = marks_of(subject, known, evidence, until)
     together = _Together(subject, known, evidence, marks)
     bound = half_the_digits(subject)
-    for n, chosen in enumerate(_sets(marks)):
+    for n, chosen in enumerate(_sets(marks, until)):
         if n % _TOLD == 0:
             tell(f"{_WORDS[len(chosen)]} mistakes together: {n} sets tried")
         if time.perf_counter() > until:
@@ -379,9 +282,10 @@ def _orders(chosen: tuple[int, ...], marks: Marks) -> Iterator[tuple[int, ...]]:
     return iter([chosen]) if apart else permutations(chosen)
 
 
-def _sets(marks: Marks) -> Iterator[tuple[int, ...]]:
+def _sets(marks: Marks, until: float) -> Iterator[tuple[int, ...]]:
     """The likeliest pairs, the sets of three, the other pairs."""
     two = pairs(marks)
-    yield from two[:_FIRST_PAIRS]
-    yield from triples(marks)
-    yield from two[_FIRST_PAIRS:]
+    yield from map(tuple, two[:_FIRST_PAIRS].tolist())
+    now = time.perf_counter()
+    yield from map(tuple, triples(marks, now + (until - now) / 3).tolist())
+    yield from map(tuple, two[_FIRST_PAIRS:].tolist())
