@@ -153,6 +153,7 @@ def layer_backward(
             _add_product(dweight_ih, flat, x_part)
             _add_product(dweight_hh, flat, h_before)
             dbias += flat.sum(axis=1)
+        del dz, flat  # the next part takes as much
     return dweight_ih, dweight_hh, dbias, dx, dh.T, dc.T
 
 
