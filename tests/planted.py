@@ -23,6 +23,7 @@ from manual_lstm.lstm import (
     _add_product,
     _negated,
     _through_time,
+    _transposed,
     layer_backward,
     layer_forward,
 )
@@ -128,6 +129,7 @@ MISTAKES = {
         "_transposed(weight_hh)",
         "np.concatenate((np.roll(weight_hh[: 2 * hidden], hidden, 0), weight_hh[2 * hidden :])).T",
     ),
+    "dh's carry through a strip turned over": (_transposed, "k + 16].T", "k + 16][::-1].T"),
     "the first step's gates left out": (
         layer_backward,
         "flat = dz",
