@@ -19,7 +19,14 @@ from manual_lstm import (
     lstm_forward,
 )
 from manual_lstm.head import bounded_backward
-from manual_lstm.lstm import _negated, layer_backward, layer_forward
+from manual_lstm.lstm import (
+    _add_product,
+    _negated,
+    _through_time,
+    _transposed,
+    layer_backward,
+    layer_forward,
+)
 
 
 def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new: str) -> None:
@@ -36,157 +43,188 @@ def plant(patch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new
     patch.setattr(function, "__code__", namespace[function.__name__].__code__)
 
 
-# pieces of layer_backward: c after the steps of a block, tanh's slope, and dweight_hh
+# pieces of the backward: c after the steps of a block, tanh's slope, x and h before every step
 AFTER = "cell[block.start + 1 :][: len(o), 4]"
 SLOPE = "o * (1 - tanh_c * tanh_c)"
-HH = "flat @ h[:-1].reshape(-1, hidden)"
+HH = "h[part].reshape(-1, hidden)"
+IH = " x[part].reshape(-1, inputs)"
 PULLBACK = "return lstm_backward(dy, dh_n, dc_n, cache) | head_gradients"
 
 # identifier: function, the right text, the wrong text
 MISTAKES = {
     # the gates' gradients, equations (10) to (15)
-    "df takes c[t] for c[t-1]": (layer_backward, "c_before * (f", AFTER + " * (f"),
+    "df takes c[t] for c[t-1]": (_through_time, "c_before, f", AFTER + ", f"),
     "df takes c[t-2] for c[t-1]": (
-        layer_backward,
-        "c_before * (f",
-        "cell[[max(t - 1, 0) for t in range(block.start, block.stop)], 4] * (f",
+        _through_time,
+        "c_before, f",
+        "cell[[max(t - 1, 0) for t in range(block.start, block.stop)], 4], f",
     ),
-    "df takes tanh(c)": (layer_backward, "c_before * (f", "np.tanh(c_before) * (f"),
-    "di takes c for g": (layer_backward, "g * (i * (1 - i))", AFTER + " * (i * (1 - i))"),
-    "di takes f's derivative": (layer_backward, "g * (i * (1 - i))", "g * (f * (1 - f))"),
-    "di without i's derivative": (layer_backward, "g * (i * (1 - i))", "g"),
-    "di with half of i's derivative": (layer_backward, "g * (i * (1 - i))", "g * i"),
-    "df without f's derivative": (layer_backward, "c_before * (f * (1 - f))", "c_before"),
-    "dg takes f for i": (layer_backward, "i * (1 - g * g)", "f * (1 - g * g)"),
-    "dg without the square": (layer_backward, "i * (1 - g * g)", "i * (1 - g)"),
-    "dg without g's derivative": (layer_backward, "i * (1 - g * g)", "i"),
-    "dg with sigmoid's derivative": (layer_backward, "i * (1 - g * g)", "i * (g * (1 - g))"),
+    "df takes tanh(c)": (_through_time, "c_before, f", "np.tanh(c_before), f"),
+    "di takes c for g": (_through_time, "g, i * (1 - i)", AFTER + ", i * (1 - i)"),
+    "di takes f's derivative": (_through_time, "g, i * (1 - i)", "g, f * (1 - f)"),
+    "di without i's derivative": (_through_time, "g, i * (1 - i)", "g, 1"),
+    "di with half of i's derivative": (_through_time, "g, i * (1 - i)", "g, i"),
+    "df without f's derivative": (_through_time, "c_before, f * (1 - f)", "c_before, 1"),
+    "dg takes f for i": (_through_time, "i, 1 - g * g", "f, 1 - g * g"),
+    "dg without the square": (_through_time, "i, 1 - g * g", "i, 1 - g"),
+    "dg without g's derivative": (_through_time, "i, 1 - g * g", "i, 1"),
+    "dg with sigmoid's derivative": (_through_time, "i, 1 - g * g", "i, g * (1 - g)"),
     "do takes c for tanh(c)": (
-        layer_backward,
-        "tanh_c * (o * (1 - o))",
-        AFTER + " * (o * (1 - o))",
+        _through_time,
+        "tanh_c, o * (1 - o)",
+        AFTER + ", o * (1 - o)",
     ),
-    "do without o's derivative": (layer_backward, "tanh_c * (o * (1 - o))", "tanh_c"),
-    "do multiplied by dc": (layer_backward, "dz_o *= dh", "dz_o *= dc"),
+    "do without o's derivative": (_through_time, "tanh_c, o * (1 - o)", "tanh_c, 1"),
+    "do multiplied by dc": (_through_time, "dz_o *= dh", "dz_o *= dc"),
     "di and df exchanged": (
-        layer_backward,
+        _through_time,
         "dc_dh = o",
         "factor[:, 1:3] = factor[:, 2:0:-1].copy(); dc_dh = o",
     ),
     # the recurrence, equations (9), (11), (16)
-    "dc without o": (layer_backward, SLOPE, SLOPE[4:]),
-    "dc without tanh's derivative": (layer_backward, SLOPE, "o"),
-    "dc without the square": (layer_backward, SLOPE, "o * (1 - tanh_c)"),
+    "dc without o": (_through_time, SLOPE, SLOPE[4:]),
+    "dc without tanh's derivative": (_through_time, SLOPE, "o"),
+    "dc without the square": (_through_time, SLOPE, "o * (1 - tanh_c)"),
     "dc takes tanh's derivative twice": (
-        layer_backward,
+        _through_time,
         SLOPE,
         SLOPE + " ** 2",
     ),
-    "dc = for +=": (layer_backward, "dc += np", "dc[:] = np"),
+    "dc = for +=": (_through_time, "dc += np", "dc[:] = np"),
     "dc from dy without the recurrent dh": (
-        layer_backward,
+        _through_time,
         "np.multiply(dh, dc_dh_t",
         "np.multiply(dy_t, dc_dh_t",
     ),
-    "dc's carry dropped": (layer_backward, "dc = of_dc[0]", "dc = 0 * dc"),
-    "dc's carry without f": (layer_backward, "factor[:, 0] = f", "factor[:, 0] = 1"),
-    "dc's carry takes i for f": (layer_backward, "factor[:, 0] = f", "factor[:, 0] = i"),
+    "dc's carry dropped": (_through_time, "dc = of_dc[0]", "dc = 0 * dc"),
+    "dc's carry without f": (_through_time, "factor[:, 0] = f", "factor[:, 0] = 1"),
+    "dc's carry takes i for f": (_through_time, "factor[:, 0] = f", "factor[:, 0] = i"),
     "dc's carry takes f[t-1]": (
-        layer_backward,
+        _through_time,
         "factor[:, 0] = f",
         "factor[:, 0] = cell[[t - 1 for t in range(block.start, block.stop)], 2]",
     ),
     "dc's carry takes f[t+1]": (
-        layer_backward,
+        _through_time,
         "factor[:, 0] = f",
         "factor[:, 0] = cell[[min(t + 1, steps - 1) for t in range(block.start, block.stop)], 2]",
     ),
-    "dh = for +=": (layer_backward, "dh += dy_t", "dh[:] = dy_t"),
-    "dh takes dy[t-1]": (layer_backward, "dh += dy_t", "dh += dy[t - 1].T"),
-    "dh only from the last step": (layer_backward, "dh += dy_t", "dh += dy_t * (t == steps - 1)"),
-    "dh subtracted": (layer_backward, "dh += dy_t", "dh -= dy_t"),
-    "dh's carry dropped": (layer_backward, "weight_hh.T  #", "0 * weight_hh.T  #"),
+    "dh = for +=": (_through_time, "dh += dy_t", "dh[:] = dy_t"),
+    "dh takes dy[t-1]": (_through_time, "dh += dy_t", "dh += dy[t - 1].T"),
+    "dh only from the last step": (_through_time, "dh += dy_t", "dh += dy_t * (t == steps - 1)"),
+    "dh subtracted": (_through_time, "dh += dy_t", "dh -= dy_t"),
+    "dh's carry dropped": (layer_backward, "_transposed(weight_hh)", "0 * _transposed(weight_hh)"),
     "dh's carry without the output gate": (
-        layer_backward,
+        _through_time,
         "np.dot(recurrent, dz_t, out=dh)",
         "dh[:] = recurrent[:, : 3 * hidden] @ dz_t[: 3 * hidden]",
     ),
     "dh's carry through a transposed block": (
         layer_backward,
-        "weight_hh.T  #",
-        "weight_hh.reshape(4, hidden, hidden).swapaxes(1, 2).reshape(weight_hh.shape).T  #",
+        "_transposed(weight_hh)",
+        "weight_hh.reshape(4, hidden, hidden).swapaxes(1, 2).reshape(weight_hh.shape).T",
     ),
     "dh's carry through i and f exchanged": (
         layer_backward,
-        "weight_hh.T  #",
-        "np.concatenate((np.roll(weight_hh[: 2 * hidden], hidden, 0), weight_hh[2 * hidden :])).T"
-        "  #",
+        "_transposed(weight_hh)",
+        "np.concatenate((np.roll(weight_hh[: 2 * hidden], hidden, 0), weight_hh[2 * hidden :])).T",
     ),
+    "dh's carry through a strip turned over": (_transposed, "k + 16].T", "k + 16][::-1].T"),
     "the first step's gates left out": (
         layer_backward,
         "flat = dz",
-        "dz[:, :, 0] = 0; flat = dz",
+        "dz[:, :, 0] *= start > 0; flat = dz",
     ),
-    "the loop runs forwards": (layer_backward, "each[::-1] for each", "each for each"),
+    "the loop runs forwards": (_through_time, "each[::-1] for each", "each for each"),
     "dh_n ignored": (layer_backward, "dh_n.T.copy(", "0 * dh_n.T.copy("),
     "dc_n ignored": (layer_backward, "dc_n.T.copy(", "0 * dc_n.T.copy("),
     "dh_n and dc_n exchanged": (layer_backward, "dh, dc = dh_n", "dc, dh = dh_n"),
     "dc0 one forget gate too many": (
         layer_backward,
         "dx, dh.T, dc.T\n",
-        "dx, dh.T, (dc * f[0]).T\n",
+        "dx, dh.T, (dc * cell[0, 2]).T\n",
     ),
     "dh0 and dc0 exchanged": (layer_backward, "dx, dh.T, dc.T\n", "dx, dc.T, dh.T\n"),
     # the sums over the steps, equations (17) and (18)
-    "dweight_hh takes h[t] for h[t-1]": (layer_backward, "h[:-1].reshape", "h[1:].reshape"),
+    "dweight_hh takes h[t] for h[t-1]": (layer_backward, HH, f"h[1:]{HH[1:]}"),
     "dweight_hh forgets the initial state": (
         layer_backward,
-        "flat @ h[:-1]",
-        "flat[:, batch:] @ h[1:-1]",
+        HH,
+        f"({HH} * (np.arange(steps)[part].repeat(batch) > 0)[:, None])",
     ),
     "dweight_hh from the last step only": (
         layer_backward,
         HH,
-        "dz[:, :, -1].reshape(-1, batch) @ h[-2]",
+        f"({HH} * (np.arange(steps)[part].repeat(batch) == steps - 1)[:, None])",
     ),
     "dweight_hh transposed block by block": (
         layer_backward,
-        HH,
-        f"({HH}).reshape(4, hidden, hidden).swapaxes(1, 2).reshape(-1, hidden)",
+        "return dweight_ih, dweight_hh,",
+        "return dweight_ih, dweight_hh.reshape(4, hidden, hidden).swapaxes(1, 2)"
+        ".reshape(-1, hidden),",
     ),
     "dweight_ih from the first step only": (
         layer_backward,
-        "flat @ x.reshape(-1, inputs)",
-        "flat[:, :batch] @ x[0]",
+        IH,
+        " (x[part] * (np.arange(steps)[part, None, None] == 0)).reshape(-1, inputs)",
     ),
     "dweight_ih divided by T": (
         layer_backward,
-        "flat @ x.reshape(-1, inputs)",
-        "flat @ x.reshape(-1, inputs) / steps",
+        "return dweight_ih,",
+        "return dweight_ih / steps,",
     ),
     "dweight_ih with members of the batch mixed": (
         layer_backward,
-        "flat @ x.reshape",
-        "flat @ np.roll(x, 1, 1).reshape",
+        IH,
+        " np.roll(x, 1, 1)[part].reshape(-1, inputs)",
     ),
-    "dbias missing": (layer_backward, "flat.sum(axis=1)", "0 * flat[:, 0]"),
-    "dbias a mean": (layer_backward, "flat.sum(axis=1)", "flat.mean(axis=1)"),
+    "dbias missing": (layer_backward, "dbias, dx", "0 * dbias, dx"),
+    "dbias a mean": (layer_backward, "dbias, dx", "dbias / (steps * batch), dx"),
     "dbias from the last step only": (
         layer_backward,
-        "flat.sum(axis=1)",
-        "dz[:, :, -1].sum(axis=-1).reshape(-1)",
+        "dbias += flat.sum(axis=1)",
+        "pass",
     ),
     "dx from the wrong rows": (
         layer_backward,
-        "(flat.T @ weight_ih)",
-        "(flat.T @ np.roll(weight_ih, hidden, axis=0))",
+        "flat.T, weight_ih,",
+        "flat.T, np.roll(weight_ih, hidden, axis=0),",
     ),
     "dx without the output gate": (
         layer_backward,
-        "(flat.T @ weight_ih)",
-        "(flat[: 3 * hidden].T @ weight_ih[: 3 * hidden])",
+        "flat.T, weight_ih,",
+        "flat[: 3 * hidden].T, weight_ih[: 3 * hidden],",
     ),
-    "dx from weight_hh": (layer_backward, "(flat.T @ weight_ih)", "(flat.T @ weight_hh)"),
+    "dx from weight_hh": (layer_backward, "flat.T, weight_ih,", "flat.T, weight_hh,"),
+    # the same, added up from one part of the steps to the next
+    "dweight_ih of the first part only": (
+        layer_backward,
+        "_add_product(dweight_ih, flat, x_part)",
+        "pass",
+    ),
+    "dweight_hh of the first part only": (
+        layer_backward,
+        "_add_product(dweight_hh, flat, h_before)",
+        "pass",
+    ),
+    "dbias = for +=": (layer_backward, "dbias += flat", "dbias = flat"),
+    "dweight = for +=": (_add_product, "part += rows", "part[:] = rows"),
+    "dh dropped between two parts": (
+        layer_backward,
+        "_through_time(dy[part], dh,",
+        "_through_time(dy[part], dh * (part.stop == steps),",
+    ),
+    "dc dropped between two parts": (
+        layer_backward,
+        "dy[part], dh, dc, states",
+        "dy[part], dh, dc * (part.stop == steps), states",
+    ),
+    "c of another part's steps": (
+        layer_backward,
+        "cell[start : part.stop + 1]",
+        "cell[max(start - 1, 0) : part.stop + 1]",
+    ),
+    "dc dropped between two blocks": (_through_time, "dc = dc.copy()", "dc = 0 * dc"),
     # the stack, equation (8)
     "dy given to every layer": (
         lstm_backward,

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from planted import MISTAKES, ON_THE_BOUNDED_HEAD, plant
 
 from manual_lstm import alphabet, vjp
-from manual_lstm.lstm import layer_backward
+from manual_lstm.lstm import _through_time
 from torch_ref import character_case, diff_gradients, error_budget
 from torch_ref.harness.strategies import cases, model_cases
 
@@ -42,8 +42,8 @@ def test_a_planted_line_that_changes_nothing(monkeypatch):
     """The planting refuses a line that is not there, and one that is there twice."""
     for old in ("no such line", "np.empty"):
         with pytest.raises(AssertionError, match=r"occurs (0|[2-9]) times"):
-            plant(monkeypatch, layer_backward, old, "")
-    plant(monkeypatch, layer_backward, "dc += np", "dc += np")
+            plant(monkeypatch, _through_time, old, "")
+    plant(monkeypatch, _through_time, "dc += np", "dc += np")
     assert diff_gradients(case_of("float64")).verdict == "agree"
 
 

@@ -91,6 +91,21 @@ def test_a_long_sequence_that_is_stored_after_all():
     assert peak(recomputing_vjp) < held + cache / 8
 
 
+def test_a_dz_of_all_steps_that_is_held_at_once():
+    """The whole backward takes less than half the memory of dz, the largest array it computes."""
+    steps, batch, hidden = 400, 32, 64
+    params = init_params(4, hidden, dtype="float64", rng=np.random.default_rng(0))
+    _, cache = lstm_forward(params, np.ones((steps, batch, 4)))
+    dy = np.ones((steps, batch, hidden))
+    tracemalloc.start()
+    try:
+        lstm_backward(dy, None, None, cache)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < steps * batch * 4 * hidden * 8 / 2
+
+
 @pytest.mark.parametrize("segment", [0, -1, 2.0, "8"])
 def test_a_segment_that_is_no_number_of_steps(segment):
     """A sentence names it."""
