@@ -15,7 +15,6 @@
 | `error_budget`, `ErrorBudget` | how far rounding may move each element |
 | `compare_gradients`, `Comparison`, `TensorError` | the comparison |
 | `arbitrate` | which of two sides that differ is right |
-| `run_twice` | whether an implementation gives the same numbers when it is called again |
 | `diff_gradients` | manual_lstm against the twin, on one case |
 | `diagnose`, `Diagnosis` | the mistake that explains wrong gradients, or where it is |
 
@@ -34,7 +33,6 @@ from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import ErrorBudget, error_budget
 from torch_ref.compare.diff import diff_gradients
 from torch_ref.compare.errors import Comparison, TensorError, compare_gradients
-from torch_ref.compare.repeat import run_twice
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.harness.cases import character_case
 from torch_ref.harness.contract import Implementation
@@ -89,7 +87,6 @@ __all__ = [  # noqa: RUF022
     "params_from_state_dict",
     "preset",
     "run_case",
-    "run_twice",
     "save_case",
     "save_result",
     "share_params",

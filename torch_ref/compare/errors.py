@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Verdict = Literal["agree", "disagree"]
-Fault = Literal[
-    "", "value", "nan", "infinite", "missing", "unexpected", "shape", "dtype", "not repeatable"
-]
+Fault = Literal["", "value", "nan", "infinite", "missing", "unexpected", "shape", "dtype"]
 Array = NDArray[Any]
 
 
