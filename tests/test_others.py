@@ -221,6 +221,26 @@ def test_forward_that_no_line_explains_is_located() -> None:
     assert "equations (1) to (7)" in diagnosis.located
 
 
+HEADS = [
+    ("dscores /= N", "dscores /= N; dscores[::2] *= 0.5", "equation (26)", "(18)"),
+    ('grads["Wy"] += hs[t + 1].T @ dscores',
+     'grads["Wy"] += hs[t + 1].T @ dscores + hs[t + 1][1::2].T @ dscores[1::2]',
+     "equation (21)", "(26)"),
+    ("scores = hs[-1] @ self.Wy + self.by", "scores = (hs[-1] @ self.Wy + self.by) * 0.7",
+     "Wrong where h is 0 too: look at the head", "(1) to"),
+    ("loss -= ", "loss *= 1.01; loss -= ", "Every gradient is right: look at the loss", "(1) to"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "phrase", "never"), HEADS)
+def test_wrong_head_that_is_sent_to_the_cell(old: str, new: str, phrase: str, never: str) -> None:
+    """A loss, a softmax or a sum of the output layer that sends the reader to another equation."""
+    diagnosis = diagnose(made("char_trainer", old, new), seconds=0)
+    assert diagnosis.finding is None
+    assert phrase in diagnosis.located, diagnosis.located
+    assert never not in diagnosis.located, diagnosis.located
+
+
 def test_results_in_float64_of_a_float32_case_are_no_accusation() -> None:
     """np.zeros without a dtype, for which a correct LSTM is said to be wrong."""
     report = check_implementation(made("columns"), examples=40)

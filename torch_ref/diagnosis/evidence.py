@@ -257,17 +257,21 @@ def no_recurrent_weights(case: Case) -> Case:
 
 def held_open(gate: str) -> Callable[[Case], Case]:
     """A change of a case in which a gate, or the candidate, is 1 at every step, to rounding."""
+    return lambda case: _held(case, gate, _OPEN)
 
-    def change(case: Case) -> Case:
-        params = {name: value.copy() for name, value in case.params.items()}
-        block = GATES.index(gate)
-        for name, value in params.items():
-            kind = name.partition("_l")[0]
-            if kind in ("weight_ih", "weight_hh", "bias"):
-                np.split(value, len(GATES))[block][...] = _OPEN if kind == "bias" else 0
-        return replace(case, params=params)
 
-    return change
+def no_h(case: Case) -> Case:
+    """The case with o shut at every step, so that h is 0, to rounding."""
+    return _held(case, "o", -_OPEN)
+
+
+def _held(case: Case, gate: str, bias: float) -> Case:
+    params = {name: value.copy() for name, value in case.params.items()}
+    for name, value in params.items():
+        kind = name.partition("_l")[0]
+        if kind in ("weight_ih", "weight_hh", "bias"):
+            np.split(value, len(GATES))[GATES.index(gate)][...] = bias if kind == "bias" else 0
+    return replace(case, params=params)
 
 
 def only_step(t: int) -> Callable[[Case], Case]:

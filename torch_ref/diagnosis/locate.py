@@ -12,6 +12,7 @@ from torch_ref.diagnosis.evidence import (
     draw_case,
     gather,
     held_open,
+    no_h,
     no_recurrent_weights,
     only_step,
     zero,
@@ -25,7 +26,7 @@ from torch_ref.oracles.equations import is_step_gradient
 
 Change = Callable[[Case], Case]
 _SMALL = {"T": 1, "B": 1, "I": 2, "H": 3, "L": 1}
-_SUMS = ("dweight_ih", "dweight_hh", "dbias", "dweight_c")
+_SUMS = ("dweight", "dbias")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
     sizes = f"T={steps}, B={batch}, I={inputs}, H={hidden}, L={layers}"
     loud = ", whose upstream gradient is large" if evidence.loud else ""
     where = _where(evidence) if not evidence.right else "what it returns beside the gradients"
-    if not (told := _of_head(set(evidence.wrong))):
+    if not (told := _of_head(evidence)):
         seen = evidence if evidence.steps else with_steps_read(subject, evidence)
         walked = None if seen is None else first_wrong_of(seen)
         told = "" if walked is None else walked.sentence
@@ -83,8 +84,7 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
 
 def _cause(probes: _Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """Which equations to look at, and what the probes say of the way there."""
-    wrong = set(evidence.wrong)
-    if head := _of_head(wrong):
+    if head := _of_head(evidence):
         return head
     if evidence.wrong and _zeros_are_right(evidence):
         return "Only what is exactly 0 in truth is wrong."
@@ -95,21 +95,23 @@ def _cause(probes: _Probes, sizes: Mapping[str, int], evidence: Evidence) -> str
     if walked is None:
         return _one_step(probes, evidence) if not sizes else _recurrence(probes, evidence)
     at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
-    if at_end or _gates(evidence) not in _FROM_FURTHER:
+    if not walked.tensor or at_end or _gates(evidence) not in _FROM_FURTHER:
         return walked.sentence
     return f"{walked.sentence} {_conditions(probes, sizes)}".rstrip()
 
 
-def _of_head(wrong: set[str]) -> str:
+def _of_head(evidence: Evidence) -> str:
+    """What the gradients of the output layer say; "" where they are right, or not there."""
+    wrong, head = set(evidence.wrong), {"dweight_out", "dbias_out"}
     if wrong == {"dweight_out"}:
         return "Look at the sum for weight_out, equation (21)."
     if wrong == {"dbias_out"}:
         return "Look at the sum for bias_out, equation (22)."
-    if wrong & {"dweight_out", "dbias_out"} and not wrong <= {"dweight_out", "dbias_out"}:
-        return "Look at the gradient at the softmax, equation (26)."
-    if wrong and wrong <= {"dweight_out", "dbias_out"}:
+    if wrong and wrong <= head:
         return "Look at the sums over the steps for the output layer, equations (21) and (22)."
-    return ""
+    if wrong & head and _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+        return "Every dz is right as dx, dh0 and dc0 show: look at the sums, (18), (21) and (22)."
+    return "Look at the gradient at the softmax, equation (26)." if wrong & head else ""
 
 
 def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
@@ -195,9 +197,19 @@ def _forward(probes: _Probes) -> str:
             if wrong == ["loss"] and evidence.right and evidence.actual:
                 where = "Every gradient is right: look at the loss and its mean, equation (25)."
             else:
-                where = _gate_at_fault(probes, change, sizes) or _of_forward(wrong, evidence)
+                where = _of_loss(probes) if wrong == ["loss"] else ""
+                where = where or _gate_at_fault(probes, change, sizes)
+                where = where or _of_forward(wrong, evidence)
             return f"{told} {where}"
     return ""
+
+
+def _of_loss(probes: _Probes) -> str:
+    """Whether a loss is wrong without h already; "" if not."""
+    evidence = probes.run(no_h)
+    if evidence is None or not evidence.forward.tensors or evidence.forward_right:
+        return ""
+    return "Wrong where h is 0 too: look at the head, the softmax and the mean, (19) to (25)."
 
 
 def _gate_at_fault(probes: _Probes, change: Change | None, sizes: Mapping[str, int]) -> str:
@@ -209,7 +221,7 @@ def _gate_at_fault(probes: _Probes, change: Change | None, sizes: Mapping[str, i
         evidence = probes.run(both, **sizes)
         if evidence is not None and evidence.forward.tensors and evidence.forward_right:
             right.append(gate)
-    if len(right) != 1:
+    if len(right) != 1 or (probes.subject.implementation.form != "vjp" and sizes):
         return ""
     (gate,) = right
     number = {"i": "(2)", "f": "(3)", "g": "(4)", "o": "(5)"}[gate]
