@@ -2,11 +2,14 @@
 
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from torch_ref import check_implementation
+import manual_lstm
+from torch_ref import Implementation, check_implementation
+from torch_ref.harness.layout_fields import LayoutFields
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "your_lstm.md").read_text(encoding="utf-8")
@@ -86,3 +89,23 @@ def test_an_lstm_whose_layout_is_found(made):
     report = check_implementation(replace(made("course"), layout="auto"), examples=40)
     assert report.verdict == "agree"
     assert "course" in report.layout
+
+
+def test_a_field_of_a_layout_that_the_docs_leave_out():
+    """The table has a row for every field, and none that there is not."""
+    table = PAGE.partition("## Every field of a layout")[2].partition("\n\nWhat is no layout")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(told) == sorted(field.name for field in fields(LayoutFields))
+
+
+def test_one_initial_state_that_cannot_be_checked():
+    """The size that the docs say to declare is refused, or drawn otherwise."""
+
+    def vjp(params, x, h0, c0):
+        assert h0.shape[1] == x.shape[1] == 1
+        return manual_lstm.vjp(params, x, h0, c0)
+
+    report = check_implementation(Implementation("one", vjp=vjp, sizes={"B": 1}), examples=20)
+    assert report.verdict == "agree"
+    assert not [failure for failure in report.failures if failure.error]
