@@ -14,10 +14,11 @@ Bits = NDArray[np.uint64]
 Sets = NDArray[np.intp]
 Scores = NDArray[np.intp]
 NONE = np.uint64(0)
+# A tensor's blocks. Two mistakes in one equation count for a pair as a tensor that one explains.
+_BLOCKS = 4
 # In so many cases one mistake may show beside another what it does not show alone; each counts
-# against a set as the four blocks of a tensor count for it.
+# against a set as a tensor.
 _ODD_CASES = 4
-_ODD_BLOCKS = 4
 ODD_CASES_OF_THREE = 1
 # So many sets of three are kept, the likeliest: no search tries more.
 _KEPT = 50_000
@@ -35,7 +36,7 @@ class Marks:
             it is given all that it moves, as what it takes may be moved by another.
         fits: (mistakes,), whether the shapes of every case admit it.
         mixes: (mistakes,), whether it takes one gradient for another.
-        edits: (mistakes,), the targets of the equations that are different.
+        edits: (mistakes, equations), which equations are different.
     """
 
     right: Bits
@@ -44,7 +45,7 @@ class Marks:
     told: Bits
     fits: NDArray[np.bool_]
     mixes: NDArray[np.bool_]
-    edits: tuple[frozenset[str], ...]
+    edits: NDArray[np.bool_]
 
 
 def pairs(marks: Marks) -> Sets:
@@ -58,8 +59,10 @@ def pairs(marks: Marks) -> Sets:
         odd = np.sum(fine != ~NONE, axis=1)
         good = np.flatnonzero(odd <= _ODD_CASES)
         alone = (marks.explained[i] | marks.explained[rest[good]]) & ~both[good]
+        in_one = np.any(marks.edits[i] & marks.edits[rest[good]], axis=1)
         members = np.stack([np.full(len(good), i), rest[good]], axis=1)
-        found.append((members, _score(alone, both[good], odd[good], marks)))
+        score = _score(alone, both[good], odd[good], marks) + _BLOCKS * in_one
+        found.append((members, score))
     return _likeliest(found)[0] if found else np.empty((0, 2), int)
 
 
@@ -109,7 +112,7 @@ def _score(alone: Bits, several: Bits, odd: NDArray[np.intp], marks: Marks) -> N
     For it speaks what one of it explains by itself; against it what several move and is right all
     the same, and each case in which one shows beside another what it does not show alone.
     """
-    return _count(alone & ~marks.right) - _count(several & marks.right) - _ODD_BLOCKS * odd
+    return _count(alone & ~marks.right) - _count(several & marks.right) - _BLOCKS * odd
 
 
 def _likeliest(found: list[tuple[Sets, Scores]]) -> tuple[Sets, Scores]:

@@ -42,7 +42,7 @@ from torch_ref.oracles.equations import Array
 
 Word = np.uint64
 # Of the pairs so many come before the sets of three, whose best are likelier than the other pairs.
-_FIRST_PAIRS = 4000
+_FIRST_PAIRS = 8000
 _TOLD = 50
 _WORDS = {2: "two", 3: "three"}
 Change = Callable[[Case], Case]
@@ -79,9 +79,9 @@ def marks_of(
     right, changed, same = (np.stack(each, axis=-1) for each in zip(*rows, strict=True))
     explained = same & changed
     edited = [_edited(mistake.edit(known.table), known.table) for mistake in known.mistakes]
-    mixes = np.array([any(_taken(w) - _taken(r) for w, r in each) for each in edited])
+    mixes = np.array([any(_taken(w) - _taken(r) for w, r in found.values()) for found in edited])
+    edits = np.array([[target in found for target in known.table.equations] for found in edited])
     told = np.where(mixes[:, None], changed, explained)
-    edits = tuple(frozenset(r.target for _, r in each) for each in edited)
     return Marks(right, changed, explained, told, fits, mixes, edits)
 
 
@@ -98,10 +98,10 @@ def _differing(found: Sequence[Array], others: Sequence[Array]) -> NDArray[np.bo
     return np.stack([np.any(f != other, axis=-1) for f, other in pairs], axis=-1)
 
 
-def _edited(wrong: Table, right: Table) -> list[tuple[Equation, Equation]]:
-    """The equations that differ, as they are and as they should be."""
-    pairs = ((wrong[target], right[target]) for target in right.equations)
-    return [(is_so, should_be) for is_so, should_be in pairs if is_so != should_be]
+def _edited(wrong: Table, right: Table) -> dict[str, tuple[Equation, Equation]]:
+    """The equations that differ, by target: as they are and as they should be."""
+    pairs = {target: (wrong[target], right[target]) for target in right.equations}
+    return {target: (w, r) for target, (w, r) in pairs.items() if w != r}
 
 
 def _taken(equation: Equation) -> set[tuple[str, str]]:
@@ -278,7 +278,7 @@ def match_several(
 
 def _orders(chosen: tuple[int, ...], marks: Marks) -> Iterator[tuple[int, ...]]:
     """The orders of a set: one alone, unless two of it edit the same equation."""
-    apart = all(marks.edits[i].isdisjoint(marks.edits[j]) for i, j in combinations(chosen, 2))
+    apart = not any(np.any(marks.edits[i] & marks.edits[j]) for i, j in combinations(chosen, 2))
     return iter([chosen]) if apart else permutations(chosen)
 
 
