@@ -219,7 +219,7 @@ def _add_product(total: FloatArray, left: FloatArray, right: FloatArray) -> None
 
 
 def _transposed(matrix: FloatArray) -> FloatArray:
-    """A copy of the transpose, in strips of a cache line: four times as fast as NumPy's own."""
+    """A copy of the transpose, in strips of a cache line: of a large one faster than NumPy's."""
     transposed = np.empty(matrix.shape[::-1], matrix.dtype)
     for k in range(0, len(matrix), 16):
         transposed[:, k : k + 16] = matrix[k : k + 16].T

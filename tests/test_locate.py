@@ -5,9 +5,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
-from torch_ref import check_implementation, diagnose
+import manual_lstm
+from torch_ref import Implementation, Layout, check_implementation, diagnose
 from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.subject import subject_of
@@ -50,7 +52,7 @@ PLANTED = {
     "only the sum of the upper layer": (
         "db += dz.sum(axis=0)",
         "db += dz.sum(axis=0) * (1 + 0.3 * k)",
-        ("Every dz is right", "sums of layer 1, equation (18)"),
+        ("Every dz of layer 1 is right", "its sums, equation (18)"),
         "(8)",
     ),
     "only what the upper layer hands on": (
@@ -76,6 +78,30 @@ PLANTED = {
         "z = x[t] @ W.T + h @ U.T + b; z[:, : h.shape[1]] += 0.1 * h**2",
         ("The forward pass is wrong", "Right where i is held at 1", "(2)"),
         "stack",
+    ),
+    "the forward pass of long sequences": (
+        "c_next = f * c + i * g",
+        "c_next = f * c + i * g * (1 if t < 6 else 1.1)",
+        ("wrong at T=9: the forward pass, in y, h_n and c_n",),
+        "dz",
+    ),
+    "the lower layer itself": (
+        "df = dc * c * f * (1 - f)",
+        "df = dc * c * f * (1 - f * (k == len(tapes) - 1))",
+        ("Layer 0 itself is wrong", "Only f is wrong"),
+        "(8)",
+    ),
+    "a sum that dx does not vouch for": (
+        "dx[t] = dz @ W",
+        "dx[t] = dz @ W; dW += 0.2 * dz.T @ x if t else 0",
+        ("right at every step", "equation (18), in dweight_ih_l0"),
+        "(12)",
+    ),
+    "only in three layers": (
+        "dx[t] = dz @ W",
+        "dx[t] = dz @ W * (0.7 if k == 2 else 1)",
+        ("Layer 1 is wrong", "equation (8)"),
+        "(9)",
     ),
 }
 
@@ -142,6 +168,39 @@ def test_gradient_that_is_right_in_the_first_call_only() -> None:
     assert "something is kept" in located(spoiled).located
 
 
+def test_one_call_that_failed_and_passes_for_something_kept() -> None:
+    """The results of two different cases held against each other."""
+    calls = []
+
+    def once(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        calls.append(x.shape)
+        if calls.count((3, 2, 3)) == 1 and x.shape == (3, 2, 3):
+            raise RuntimeError("once")
+        return manual_lstm.vjp(params, x, h0, c0)
+
+    assert not diagnose(once, seconds=0).wrong
+    assert (3, 2, 3) in calls
+
+
+def test_gate_of_a_cell_without_biases_that_is_held_by_none() -> None:
+    """The wrong gate accused, as it was not 1 but 1/2."""
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        biased = params | {"bias_l0": np.zeros(len(params["weight_hh_l0"]), x.dtype)}
+        old = "z = x[t] @ W.T + h @ U.T + b"
+        inner = made(old, f"{old}; z[:, : h.shape[1]] += 0.1 * h**2")
+        outputs, pullback = inner(biased, x, h0, c0)
+
+        def back(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            found = pullback(dy, dh_n, dc_n)
+            return {name: value for name, value in found.items() if name != "dbias_l0"}
+
+        return outputs, back
+
+    unbiased = Implementation("unbiased", vjp=vjp, layout=Layout(bias="none"), sizes={"L": 1})
+    assert "held at 1" not in located(unbiased).located
+
+
 COARSE = ("return np.tanh(z)", "return 2 * sigmoid(2 * z) - 1")
 
 
@@ -158,3 +217,22 @@ def test_coarse_tanh_that_excuses_what_it_should_not() -> None:
     assert not subject_of(as_implementation(made(COARSE[0], COARSE[0]))).coarse_tanh
     slightly = COARSE[1].replace("- 1", "- (1 + 1e-9)")
     assert check_implementation(made(COARSE[0], slightly), examples=40).verdict == "disagree"
+    for dtype in ("float32", "float64"):
+        for old, new in ((OF_GATE_I, "di = 1.01 * dc * g * i * (1 - i)"), ("o * tc, c_", "tc, c_")):
+            wrong = Implementation("wrong", vjp=made(old, new), dtype=dtype)
+            assert not subject_of(wrong).coarse_tanh
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_mistake_behind_a_coarse_tanh_that_is_not_named(dtype: str) -> None:
+    """The forward pass accused of a coarse tanh, and the wrong line of the backward not found."""
+    module = ModuleType("stacked")
+    source = SOURCE.replace(*COARSE).replace("dc_next = dc * f", "dc_next = dc")
+    exec(source, module.__dict__)
+    wrong = Implementation("wrong", vjp=module.vjp, dtype=dtype)
+    assert subject_of(wrong).coarse_tanh
+    report = check_implementation(wrong, examples=60)
+    failing = next(failure.case for failure in report.failures if failure.case is not None)
+    finding = diagnose(wrong, case=failing).finding
+    assert finding is not None
+    assert [mistake.identifier for mistake in finding.mistakes] == ["dc_carry.without f"]

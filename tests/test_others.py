@@ -227,7 +227,7 @@ HEADS = [
      'grads["Wy"] += hs[t + 1].T @ dscores + hs[t + 1][1::2].T @ dscores[1::2]',
      "equation (21)", "(26)"),
     ("scores = hs[-1] @ self.Wy + self.by", "scores = (hs[-1] @ self.Wy + self.by) * 0.7",
-     "Wrong where h is 0 too: look at the head", "(1) to"),
+     "is 0 too: look at the head", "(1) to"),
     ("loss -= ", "loss *= 1.01; loss -= ", "Every gradient is right: look at the loss", "(1) to"),
 ]  # fmt: skip
 

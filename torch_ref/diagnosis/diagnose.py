@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from torch_ref.compare.errors import Comparison
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.clipped import match_clipped
@@ -29,7 +31,7 @@ from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.contract import MalformedAnswer, as_implementation
 from torch_ref.harness.findings import find_clipping
-from torch_ref.harness.judge import Subject
+from torch_ref.harness.judge import Subject, given_case
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.harness.layout_words import in_their_words
@@ -90,7 +92,11 @@ def diagnose(
         evidence += _gather_unusual(subject, seed + len(SIZES))
     wrong = not all(each.all_right for each in evidence)
     try:
-        kept, located = find_kept(subject, draw_case(subject, SIZES[0], seed), evidence[:1])
+        small = draw_case(subject, SIZES[0], seed)
+        same = [
+            each for each in evidence if np.array_equal(each.case.x, given_case(subject, small).x)
+        ]
+        kept, located = find_kept(subject, small, same[:1])
     except Exception:  # a crash is a finding of the campaign's
         kept, located = None, ""
     if kept is not None:
@@ -153,7 +159,8 @@ def as_subject(implementation: Any) -> Subject:
         return subject_of(resolved)
     except MalformedAnswer:
         # What takes x for h, or a matrix for its transpose, can be read where I = H.
-        square = replace(resolved, sizes={"I": 3, "H": 3} | dict(resolved.sizes))
+        size = resolved.sizes.get("I", resolved.sizes.get("H", 3))
+        square = replace(resolved, sizes={"I": size, "H": size} | dict(resolved.sizes))
         if square == resolved:
             raise
         return subject_of(square)

@@ -14,7 +14,7 @@ from torch_ref.diagnosis.quantities import Quantities, quantities
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of
+from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of, rounding_as
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array, is_step_gradient
@@ -31,10 +31,11 @@ FURTHER: Sequence[Mapping[str, int]] = (
     {"T": 2, "B": 3, "I": 4, "H": 4, "L": 1},
     {"T": 7, "B": 1, "I": 2, "H": 2, "L": 1},
 )
-# Where all of these are right: a longer one, and one with as many sequences as steps.
+# Where all of these are right: a longer one, one with as many sequences as steps, three layers.
 UNUSUAL: Sequence[Mapping[str, int]] = (
     {"T": 12, "B": 2, "I": 2, "H": 3, "L": 1},
     {"T": 3, "B": 3, "I": 2, "H": 3, "L": 1},
+    {"T": 2, "B": 2, "I": 2, "H": 3, "L": 3},
 )
 PLAIN: Mapping[str, int] = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 LOUD = 2.0**10
@@ -228,7 +229,8 @@ def budget_by(subject: Subject, table: Table, evidence: Evidence) -> dict[str, A
     dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
     sides = 2 if dtype == np.float64 else 1
     with np.errstate(all="ignore"):
-        budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=solver(table))
+        equations = rounding_as(subject, solver(table))
+        budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=equations)
     return completed(subject, budget.allowed)
 
 
@@ -256,21 +258,26 @@ def no_recurrent_weights(case: Case) -> Case:
 
 
 def held_open(gate: str) -> Callable[[Case], Case]:
-    """A change of a case in which a gate, or the candidate, is 1 at every step, to rounding."""
-    return lambda case: _held(case, gate, _OPEN)
+    """A change of a case with biases in which a gate, or the candidate, is 1, to rounding."""
+
+    def change(case: Case) -> Case:
+        params = {name: value.copy() for name, value in case.params.items()}
+        for name, value in params.items():
+            kind = name.partition("_l")[0]
+            if kind in ("weight_ih", "weight_hh", "bias"):
+                block = np.split(value, len(GATES))[GATES.index(gate)]
+                block[...] = _OPEN if kind == "bias" else 0
+        return replace(case, params=params)
+
+    return change
 
 
-def no_h(case: Case) -> Case:
-    """The case with o shut at every step, so that h is 0, to rounding."""
-    return _held(case, "o", -_OPEN)
-
-
-def _held(case: Case, gate: str, bias: float) -> Case:
-    params = {name: value.copy() for name, value in case.params.items()}
-    for name, value in params.items():
-        kind = name.partition("_l")[0]
-        if kind in ("weight_ih", "weight_hh", "bias"):
-            np.split(value, len(GATES))[GATES.index(gate)][...] = bias if kind == "bias" else 0
+def no_output_weights(case: Case) -> Case:
+    """The case with zero weights from h to the logits, where it has any."""
+    params = {
+        name: np.zeros_like(value) if name == "weight_out" else value
+        for name, value in case.params.items()
+    }
     return replace(case, params=params)
 
 

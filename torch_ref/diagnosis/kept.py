@@ -81,7 +81,7 @@ def _another_than(now: Results, earlier: Sequence[Evidence]) -> str:
         if differing:
             return (
                 f"The same case run later gives another {joined(differing)}: something is kept "
-                "from the calls in between."
+                "from the calls in between, or drawn at random."
             )
     return ""
 

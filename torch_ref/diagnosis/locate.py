@@ -12,7 +12,7 @@ from torch_ref.diagnosis.evidence import (
     draw_case,
     gather,
     held_open,
-    no_h,
+    no_output_weights,
     no_recurrent_weights,
     only_step,
     zero,
@@ -21,6 +21,7 @@ from torch_ref.diagnosis.render import joined
 from torch_ref.diagnosis.step_gradients import with_steps_read
 from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of
 from torch_ref.harness.judge import Subject
+from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import is_step_gradient
 
@@ -66,6 +67,8 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
         wrong = [each for each in known if not each.all_right]
         return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
     sizes, sentence, evidence = found
+    if not evidence.forward_right:
+        return f"{sentence}: {_in_forward(evidence)}"
     return f"{sentence}: {_where(evidence)}. {_cause(probes, sizes, evidence)}".rstrip()
 
 
@@ -74,12 +77,27 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
     layers, _, hidden = evidence.case.h0.shape
     sizes = f"T={steps}, B={batch}, I={inputs}, H={hidden}, L={layers}"
     loud = ", whose upstream gradient is large" if evidence.loud else ""
-    where = _where(evidence) if not evidence.right else "what it returns beside the gradients"
-    if not (told := _of_head(evidence)):
-        seen = evidence if evidence.steps else with_steps_read(subject, evidence)
-        walked = None if seen is None else first_wrong_of(seen)
-        told = "" if walked is None else walked.sentence
-    return f"wrong in a case of {sizes}{loud}: {where}. {told}".rstrip()
+    told = f"wrong in a case of {sizes}{loud}:"
+    if not evidence.forward_right:
+        return f"{told} {_in_forward(evidence)}"
+    told += f" {_where(evidence)}."
+    if head := _of_head(evidence):
+        return f"{told} {head}"
+    walked = _walked(subject, evidence)
+    if layers > 1 and not evidence.steps:
+        return f"{told} {_of_layers(evidence, walked)}"
+    return told if walked is None else f"{told} {walked.sentence}"
+
+
+def _in_forward(evidence: Evidence) -> str:
+    wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
+    return f"the forward pass, in {joined(wrong)}. {_of_forward(wrong, evidence)}"
+
+
+def _walked(subject: Subject, evidence: Evidence) -> FirstWrong | None:
+    """The first wrong one of the steps that are returned, or else of those read from outside."""
+    seen = evidence if evidence.steps else with_steps_read(subject, evidence)
+    return None if seen is None else first_wrong_of(seen)
 
 
 def _cause(probes: _Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
@@ -88,9 +106,8 @@ def _cause(probes: _Probes, sizes: Mapping[str, int], evidence: Evidence) -> str
         return head
     if evidence.wrong and _zeros_are_right(evidence):
         return "Only what is exactly 0 in truth is wrong."
-    seen = evidence if evidence.steps else with_steps_read(probes.subject, evidence)
-    walked = None if seen is None else first_wrong_of(seen)
-    if "L" in sizes and not evidence.steps:
+    walked = _walked(probes.subject, evidence)
+    if len(evidence.case.h0) > 1 and not evidence.steps:
         return _of_layers(evidence, walked)
     if walked is None:
         return _one_step(probes, evidence) if not sizes else _recurrence(probes, evidence)
@@ -109,28 +126,39 @@ def _of_head(evidence: Evidence) -> str:
         return "Look at the sum for bias_out, equation (22)."
     if wrong and wrong <= head:
         return "Look at the sums over the steps for the output layer, equations (21) and (22)."
-    if wrong & head and _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if not wrong & head:
+        return ""
+    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, (18), (21) and (22)."
-    return "Look at the gradient at the softmax, equation (26)." if wrong & head else ""
+    biases = [name for name in evidence.actual if name.startswith("dbias")]
+    if _only_sums(evidence) and biases and not wrong & set(biases):
+        return "The gradients of the biases are right: look at the other sums, (18) and (21)."
+    return "Look at the gradient at the softmax, equation (26)."
 
 
 def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
     """Where in a stack, from its own gradients of every layer and dz of the lowest."""
-    for k in reversed(range(1, len(evidence.case.h0))):
-        own = [name for name in evidence.wrong if name.endswith(f"_l{k}")]
+    one_step, top = len(evidence.case.x) == 1, len(evidence.case.h0) - 1
+    for k in range(top, -1, -1):
+        sums = [n for n in evidence.actual if n.endswith(f"_l{k}") and n.startswith(_SUMS)]
+        own = [name for name in sums if name in evidence.wrong]
         handed = [n for n in ("dh0", "dc0") if n in evidence.wrong and evidence.off(n)[k].any()]
-        gates = _gates(evidence, k)
-        if own and "dx" not in evidence.wrong and not handed and "dx" in evidence.actual:
-            return f"Every dz is right: look at the sums of layer {k}, equation (18)."
+        below_right = "dx" in evidence.actual and "dx" not in evidence.wrong and not handed
+        if own and (below_right or len(own) < len(sums)):  # a wrong dz is in each of them
+            return f"Every dz of layer {k} is right: look at its sums, equation (18)."
+        if own and k < top and _gates(evidence, k) == set(GATES):
+            above = (
+                "Layer 0 is wrong, those above it are right" if k == 0 else f"Layer {k} is wrong"
+            )
+            if k == 0 and walked is not None and not walked.tensor:
+                return f"{above}. {walked.sentence}"
+            return f"{above}: look at what a layer hands to the one below, equation (8)."
         if own:
-            one_step = len(evidence.case.x) == 1
-            return f"Layer {k} itself is wrong. {_of_gates(gates, one_step=one_step)}"
+            told = _of_gates(_gates(evidence, k), one_step=one_step)
+            return f"Layer {k} itself is wrong. {told}"
         if handed:
             return f"In layer {k} what is handed on as {joined(handed)} is wrong, equation (16)."
-    below = "Layer 0 is wrong, those above it are right"
-    if walked is not None and not walked.tensor:
-        return f"{below}. {walked.sentence}"
-    return f"{below}: look at what a layer hands to the one below, equation (8)."
+    return "Every layer's own gradients are right: look at dx, equation (17)."
 
 
 def walked_back(subject: Subject, seed: int) -> FirstWrong | None:
@@ -169,9 +197,11 @@ def _plainest_wrong(probes: _Probes) -> tuple[dict[str, int], str, Evidence] | N
 
 
 def _as_asked(evidence: Evidence, sizes: Mapping[str, int]) -> bool:
-    """Whether the case has the sequences and layers that were asked for."""
+    """Whether the case has the steps, sequences and layers that were asked for."""
     layers, batch, _ = evidence.case.h0.shape
-    return (sizes.get("B", batch), sizes.get("L", layers)) == (batch, layers)
+    asked = {**_SMALL, **sizes}
+    wanted = (asked["T"], sizes.get("B", batch), sizes.get("L", layers))
+    return wanted == (len(evidence.case.x), batch, layers)
 
 
 def _forward(probes: _Probes) -> str:
@@ -205,15 +235,20 @@ def _forward(probes: _Probes) -> str:
 
 
 def _of_loss(probes: _Probes) -> str:
-    """Whether a loss is wrong without h already; "" if not."""
-    evidence = probes.run(no_h)
-    if evidence is None or not evidence.forward.tensors or evidence.forward_right:
+    """Whether a loss is wrong without the cell already; "" if not, or where that cannot be."""
+    evidence = probes.run(no_output_weights)
+    if evidence is None or "weight_out" not in evidence.case.params or evidence.forward_right:
         return ""
-    return "Wrong where h is 0 too: look at the head, the softmax and the mean, (19) to (25)."
+    return (
+        "Wrong where weight_out is 0 too: look at the head, the softmax and the mean, (19) to (25)."
+    )
 
 
 def _gate_at_fault(probes: _Probes, change: Change | None, sizes: Mapping[str, int]) -> str:
     """The one gate without whose arguments the forward pass is right, if there is one."""
+    layout = probes.subject.implementation.layout
+    if isinstance(layout, Layout) and layout.bias == "none":  # nothing can hold a gate
+        return ""
     right = []
     for gate in GATES:
         held = held_open(gate)
@@ -224,8 +259,9 @@ def _gate_at_fault(probes: _Probes, change: Change | None, sizes: Mapping[str, i
     if len(right) != 1 or (probes.subject.implementation.form != "vjp" and sizes):
         return ""
     (gate,) = right
-    number = {"i": "(2)", "f": "(3)", "g": "(4)", "o": "(5)"}[gate]
-    return f"Right where {gate} is held at 1: look at that gate, equations (1) and {number}."
+    numbers = {"i": "(1), (2)", "f": "(1), (3)", "g": "(1), (4)", "o": "(1), (5)"}[gate]
+    use = "(7)" if gate == "o" else "(6)"
+    return f"Right where {gate} is held at 1: look at it, {numbers}, and at its use, {use}."
 
 
 def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:

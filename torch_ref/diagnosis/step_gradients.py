@@ -217,11 +217,17 @@ def with_steps_read(subject: Subject, evidence: Evidence) -> Evidence | None:
     """
     case = one_input_a_step(evidence.case, bound_inputs(subject, evidence.case))
     columns = own_inputs(case.x)
+    if subject.implementation.reduction == "sum" and evidence.case.targets is not None:
+        case = replace(case, dloss=case.dloss / evidence.case.targets.size)  # it is given the sum's
     found = gather(subject, case.astype(subject.abilities.dtypes[0]))
     if found is None or found.right or columns is None or _SOURCE not in found.actual:
         return None
     off = np.moveaxis(found.off(_SOURCE)[:, columns], 0, -1)  # (T, B, 4H)
-    if "dx" in found.actual and not found.off("dx").any():  # then only the sum is wrong
+
+    def right(*names: str) -> bool:
+        return all(name in found.actual and not found.off(name).any() for name in names)
+
+    if right("dx") or right("dbias_l0", "dweight_hh_l0"):  # then only the sum is wrong
         off = np.zeros_like(off)
     return replace(found, steps={"dz_l0": off})
 

@@ -86,10 +86,17 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     top = k == len(evidence.case.h0) - 1
     from_above = "what the layer above hands down, equations (8) and (17)"
     if top:
-        given = evidence.case.targets is None
-        from_above = "dy" if given else "what the output layer hands to h, equation (20) or (23)"
-    to_h = f"{from_above}, and dh_n" if last else f"what t+1 hands back, (16b), and {from_above}"
-    to_c = "dc_n" if last else "what t+1 hands back, (16a)"
+        from_above = (
+            "dy"
+            if evidence.case.targets is None
+            else "what the output layer hands to h, equation (20) or (23)"
+        )
+    given = evidence.case.targets is None
+    to_h = f"what t+1 hands back, (16b), and {from_above}"
+    to_c = "what t+1 hands back, (16a)"
+    if last:
+        to_h = f"{from_above}, and dh_n" if given else from_above
+        to_c = "dc_n" if given else "what it begins with"
     if kind == "dh":
         return f"equation (9): {to_h}"
     if kind == "dc":

@@ -1,7 +1,7 @@
 """One case, one implementation, one verdict: what it made of the case against the truth."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from torch_ref.oracles.equations import Arithmetic, is_step_gradient, solve
 from torch_ref.oracles.truth import truth
 
 Array = NDArray[Any]
+Equations = Callable[..., dict[str, Array]]
 _OTHER_LAYER = re.compile(r"_l[0-9]+$")
 
 
@@ -117,7 +118,7 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
     real = given_case(subject, case)
     scale = real.dloss / case.dloss
     steps = any(map(is_step_gradient, subject.abilities.returned))
-    equations = partial(_solve_coarsely if subject.coarse_tanh else solve, steps=steps)
+    equations = rounding_as(subject, partial(solve, steps=steps))
     budget = error_budget(real, dtype=precision_of(subject), equations=equations)
     if not budget.conclusive:
         raise Inconclusive
@@ -141,10 +142,17 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
     return expected, allowed
 
 
-def _solve_coarsely(case: Case, a: Arithmetic, **options: Any) -> dict[str, Array]:
-    """`solve` with the tanh that rounds as 2 sigmoid(2z) - 1 does."""
-    coarse = replace(a, tanh=lambda z: a.rnd(2 * a.sigmoid(2 * z) - 1))
-    return solve(case, coarse, **options)
+def rounding_as(subject: Subject, equations: Equations) -> Equations:
+    """Equations for `error_budget` with the tanh that an implementation has.
+
+    A coarse one is off as 2 sigmoid(2z) - 1 is.
+    """
+
+    def solve_coarsely(case: Case, a: Arithmetic, *args: Any, **options: Any) -> dict[str, Array]:
+        coarse = replace(a, tanh=lambda z: a.rnd(2 * a.sigmoid(2 * z) - 1))
+        return equations(case, coarse, *args, **options)
+
+    return solve_coarsely if subject.coarse_tanh else equations
 
 
 def judge(subject: Subject, case: Case, only: Collection[str] | None = None) -> Comparison:

@@ -63,7 +63,7 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
     if report.coarse_tanh:
         yield COARSE_TANH
     if explained and not report.dtypes:  # nothing could be compared
-        yield f"First of all: {report.failures[0].sentence}"
+        yield f"First of all: {report.failures[0].sentence} What is said here is of I = H."
     for tensor in report.tensors:
         if tensor.worst_index is None:
             yield f"{'Beside that, ' * explained}{tensor.name}: {tensor.reason}."
