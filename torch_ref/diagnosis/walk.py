@@ -84,14 +84,10 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     """What a quantity is computed from, those before it being right."""
     steps, last = evidence.steps, t == len(evidence.case.x) - 1
     top = k == len(evidence.case.h0) - 1
+    given = evidence.case.targets is None
     from_above = "what the layer above hands down, equations (8) and (17)"
     if top:
-        from_above = (
-            "dy"
-            if evidence.case.targets is None
-            else "what the output layer hands to h, equation (20) or (23)"
-        )
-    given = evidence.case.targets is None
+        from_above = "dy" if given else "what the output layer hands to h, equation (20) or (23)"
     to_h = f"what t+1 hands back, (16b), and {from_above}"
     to_c = "what t+1 hands back, (16a)"
     if last:
