@@ -97,6 +97,12 @@ PLANTED = {
         ("right at every step", "equation (18), in dweight_ih_l0"),
         "(12)",
     ),
+    "every sum of a layer": (
+        "dW += dz.T @ x",
+        "s = dz * (1 + t % 2); dW += s.T @ x; dU += (s - dz).T @ h; db += (s - dz).sum(axis=0)",
+        ("wrong at T=2", "right at every step", "equation (18)"),
+        "(9)",
+    ),
     "only in three layers": (
         "dx[t] = dz @ W",
         "dx[t] = dz @ W * (0.7 if k == 2 else 1)",
