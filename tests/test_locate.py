@@ -80,6 +80,36 @@ PLANTED = {
         ("The forward pass is wrong", "Right where i is held at 1", "(2)"),
         "stack",
     ),
+    "a gate that lacks one of a pair of biases": (
+        "z = x[t] @ W.T + h @ U.T + b",
+        "z = x[t] @ W.T + h @ U.T + b; z[:, : h.shape[1]] -= b[: h.shape[1]] / 2 + 0.1 * h**2",
+        ("The forward pass is wrong", "Right where i is held at 1", "(2)"),
+        "stack",
+    ),
+    "the order of y alone": (
+        "        x = np.array(y)\n",
+        "        x = np.array(y if k < layers - 1 else y[::-1])\n",
+        ("in y, at T=2", "how y is put together"),
+        "(7)",
+    ),
+    "the cell that is returned": (
+        "h_n[k], c_n[k] = h, c\n",
+        "h_n[k], c_n[k] = h, g\n",
+        ("in c_n", "which c is returned"),
+        "held at 1",
+    ),
+    "the h that is returned": (
+        "h_n[k], c_n[k] = h, c\n",
+        "h_n[k], c_n[k] = y[0] * 0.7, c\n",
+        ("in h_n", "which h is returned"),
+        "held at 1",
+    ),
+    "the weights of a layer above": (
+        "z = x[t] @ W.T + h @ U.T + b",
+        "z = x[t] @ W.T + h @ U.T + b * (k + 1)",
+        ("Layer 1 is the first wrong one", "equation (8)"),
+        "(1)",
+    ),
     "the forward pass of long sequences": (
         "c_next = f * c + i * g",
         "c_next = f * c + i * g * (1 if t < 6 else 1.1)",

@@ -39,7 +39,9 @@ UNUSUAL: Sequence[Mapping[str, int]] = (
 )
 PLAIN: Mapping[str, int] = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 LOUD = 2.0**10
-_OPEN = 2.0**6  # 1 - sigmoid(64) and 1 - tanh(64) are below every unit roundoff
+# 1 - sigmoid(40) is below every unit roundoff: a gate is open by either of a pair of biases alone,
+# and exp(80) is still a float32.
+_OPEN = 80.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Evidence:
         right: whether every one of them is within the error budget.
         wrong: the names of those that are not.
         forward: the comparison of its outputs.
+        outputs: "loss" or "y", "h_n", "c_n", those that it returns, where they are off, as bool.
         steps: of the gradients at every step that it returns, "dz_lk" and so on, where they are
             off by more than is allowed, as bool.
         loud: whether its upstream gradient is so large that clipped gradients show.
@@ -67,6 +70,7 @@ class Evidence:
     right: bool
     forward: Comparison
     wrong: tuple[str, ...]
+    outputs: Mapping[str, Array]
     steps: Mapping[str, Array] = field(default_factory=dict)
     loud: bool = False
 
@@ -110,8 +114,8 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
         return None
     named = {name: np.asarray(value) for name, value in answer.items() if name in expected}
     outputs = [name for name in named if name in OUTPUTS]
-    fitting = [n for n in named if n not in OUTPUTS and named[n].shape == np.shape(expected[n])]
-    names = [name for name in fitting if not is_step_gradient(name)]
+    fitting = [name for name in named if named[name].shape == np.shape(expected[name])]
+    names = [n for n in fitting if n not in OUTPUTS and not is_step_gradient(n)]
     comparison = _compared(named, expected, allowed, names)
     forward = _compared(named, expected, allowed, outputs)
     real = given_case(subject, case).astype(np.float64)
@@ -124,6 +128,7 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
         comparison.verdict == "agree",
         forward,
         tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
+        {n: _off(named[n], expected[n], allowed[n]) for n in outputs if n in fitting},
         {n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
     )
 
