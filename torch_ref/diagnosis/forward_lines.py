@@ -151,6 +151,7 @@ CELLS: Mapping[str, Line] = {
     "f * h[t-1] + i * g": lambda a, s: _sum(a, s.f * s.h, s.i * s.g),
     "f * tanh(c[t-1]) + i * g": lambda a, s: _sum(a, s.f * a.tanh(s.before), s.i * s.g),
     "f * c[t-1] + i + g": lambda a, s: a.rnd(_sum(a, s.f * s.before, s.i) + s.g),
+    "f + i * g": lambda a, s: _sum(a, s.f, s.i * s.g),
     "f + c[t-1] + i * g": lambda a, s: a.rnd(_sum(a, s.f, s.before) + a.rnd(s.i * s.g)),
     "i * c[t-1] + i * g": lambda a, s: _sum(a, s.i * s.before, s.i * s.g),
     "o * c[t-1] + i * g": lambda a, s: _sum(a, s.o * s.before, s.i * s.g),
