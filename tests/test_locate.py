@@ -110,6 +110,12 @@ PLANTED = {
         ("Layer 1 is the first wrong one", "equation (8)"),
         "(1)",
     ),
+    "h, in which i has no place": (
+        "h, c = o * tc, c_next",
+        "h, c = i * o * tc, c_next",
+        ("in y and h_n", "The last cell is right: look at h, equation (7)"),
+        "held at 1",
+    ),
     "the forward pass of long sequences": (
         "c_next = f * c + i * g",
         "c_next = f * c + i * g * (1 if t < 6 else 1.1)",
@@ -189,6 +195,21 @@ def test_mistake_that_hides_from_the_usual_sizes(old: str, new: str) -> None:
     """A wrong line that is executed in long or square cases or from a zero state, called right."""
     diagnosis = diagnose(made(old, new), seconds=0)
     assert diagnosis.wrong
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('{"dx": dy}', '{"dx": dy[:, :, 1:]}', "dx has shape (3, 2, 2) but must be (3, 2, 3)."),
+        ('{"dx": dy}', '{"dx": dy if len(dy) < 5 else dy[:5]}', "T=12"),
+        ("h_n[k], c_n[k] = h, c", "h_n[k], c_n[k] = h, c; [0] * 11 + [1 / (12 - len(x))]", "T=12"),
+    ],
+    ids=["misshapen", "misshapen if long", "raises"],
+)
+def test_result_that_cannot_be_compared_passed_for_right(old: str, new: str, told: str) -> None:
+    """A case left out because it raised or gave another shape, and all others right."""
+    diagnosis = located(made(old, new))
+    assert told in diagnosis.located, diagnosis.located
 
 
 def test_gradient_that_is_right_in_the_first_call_only() -> None:

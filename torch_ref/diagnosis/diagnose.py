@@ -20,6 +20,7 @@ from torch_ref.diagnosis.evidence import (
     Evidence,
     draw_case,
     gather,
+    sizes_in_words,
     zero,
 )
 from torch_ref.diagnosis.forward_matching import explain_forward
@@ -29,6 +30,7 @@ from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
+from torch_ref.harness.checks import Check, check_shapes_and_dtypes
 from torch_ref.harness.contract import MalformedAnswer, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject, given_case
@@ -113,6 +115,7 @@ def diagnose(
     elif not wrong and not located:
         modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
         finding = Finding((modified,), 0.0) if modified else None
+        located = "" if finding else _misshapen(subject, seed)
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
     found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
@@ -190,6 +193,19 @@ def _gather_unusual(subject: Subject, seed: int) -> list[Evidence]:
     from_zero = gather(subject, zero("h0", "c0")(draw_case(subject, SIZES[0], seed)))
     found = [] if from_zero is None or not from_zero.actual else [from_zero]
     return [*_gather(subject, UNUSUAL, seed), *found]
+
+
+def _misshapen(subject: Subject, seed: int) -> str:
+    """What it raises in some case, or returns there in another shape; "" if nothing of the kind."""
+    from torch_ref.harness.search import try_check
+
+    for sizes in (*SIZES, *UNUSUAL):
+        case = draw_case(subject, sizes, seed)
+        failure = try_check(Check(check_shapes_and_dtypes, {}), subject, case).failure
+        if failure is not None:
+            told = failure.sentence.rstrip(".")
+            return f"Right but in this, in a case of {sizes_in_words(case)}: {told}."
+    return ""
 
 
 def _loud(evidence: Evidence) -> Evidence:

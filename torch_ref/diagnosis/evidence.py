@@ -31,11 +31,13 @@ FURTHER: Sequence[Mapping[str, int]] = (
     {"T": 2, "B": 3, "I": 4, "H": 4, "L": 1},
     {"T": 7, "B": 1, "I": 2, "H": 2, "L": 1},
 )
-# Where all of these are right: a longer one, one with as many sequences as steps, three layers.
+# Where all of these are right: a longer one, one with as many sequences as steps, three layers,
+# one input and one unit.
 UNUSUAL: Sequence[Mapping[str, int]] = (
     {"T": 12, "B": 2, "I": 2, "H": 3, "L": 1},
     {"T": 3, "B": 3, "I": 2, "H": 3, "L": 1},
     {"T": 2, "B": 2, "I": 2, "H": 3, "L": 3},
+    {"T": 2, "B": 2, "I": 1, "H": 1, "L": 1},
 )
 PLAIN: Mapping[str, int] = {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}
 LOUD = 2.0**10
@@ -172,6 +174,13 @@ def draw_case(
         return replace(case, params=params)
     names = ("dy", "dh_n", "dc_n")
     return replace(case, **{name: getattr(case, name) * louder for name in names})
+
+
+def sizes_in_words(case: Case) -> str:
+    """For a sentence: T=3, B=2, I=3, H=2, L=1."""
+    steps, batch, inputs = case.x.shape
+    layers, _, hidden = case.h0.shape
+    return f"T={steps}, B={batch}, I={inputs}, H={hidden}, L={layers}"
 
 
 def predicted(subject: Subject, table: Table, evidence: Evidence) -> Mapping[str, Array]:

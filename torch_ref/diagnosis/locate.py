@@ -9,6 +9,7 @@ from torch_ref.diagnosis.evidence import (
     Evidence,
     no_recurrent_weights,
     only_step,
+    sizes_in_words,
     zero,
 )
 from torch_ref.diagnosis.locate_forward import locate_forward, of_forward
@@ -47,11 +48,9 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
 
 
 def _in_case(subject: Subject, evidence: Evidence) -> str:
-    steps, batch, inputs = evidence.case.x.shape
-    layers, _, hidden = evidence.case.h0.shape
-    sizes = f"T={steps}, B={batch}, I={inputs}, H={hidden}, L={layers}"
+    layers = len(evidence.case.h0)
     loud = ", whose upstream gradient is large" if evidence.loud else ""
-    told = f"wrong in a case of {sizes}{loud}:"
+    told = f"wrong in a case of {sizes_in_words(evidence.case)}{loud}:"
     if not evidence.forward_right:
         return f"{told} {_in_forward(evidence)}"
     told += f" {_where(evidence)}."

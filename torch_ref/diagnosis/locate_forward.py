@@ -36,7 +36,7 @@ def locate_forward(probes: Probes) -> str:
             else:
                 where = _of_loss(probes) if wrong == ["loss"] else ""
                 where = where or _of_returned(wrong, evidence)
-                where = where or _gate_at_fault(probes, change, sizes)
+                where = where or _gate_at_fault(probes, change, sizes, evidence)
                 where = where or of_forward(wrong, evidence)
             return f"{told} {where}"
     return ""
@@ -52,17 +52,22 @@ def _of_loss(probes: Probes) -> str:
     )
 
 
-def _gate_at_fault(probes: Probes, change: Change | None, sizes: Mapping[str, int]) -> str:
+def _gate_at_fault(
+    probes: Probes, change: Change | None, sizes: Mapping[str, int], evidence: Evidence
+) -> str:
     """The one gate without whose arguments the forward pass is right, if there is one."""
     layout = probes.subject.implementation.layout
     if isinstance(layout, Layout) and layout.bias == "none":  # nothing can hold a gate
         return ""
     right = []
-    for gate in GATES:
+    gates: Sequence[str] = GATES
+    if "c_n" in evidence.outputs and not sizes:  # in a single step c tells o from the others
+        gates = ("i", "f", "g") if evidence.outputs["c_n"].any() else ("o",)
+    for gate in gates:
         held = held_open(gate)
         both = held if change is None else partial(_one_after_the_other, change, held)
-        evidence = probes.run(both, **sizes)
-        if evidence is not None and evidence.forward.tensors and evidence.forward_right:
+        found = probes.run(both, **sizes)
+        if found is not None and found.forward.tensors and found.forward_right:
             right.append(gate)
     if len(right) != 1 or (probes.subject.implementation.form != "vjp" and sizes):
         return ""
