@@ -86,6 +86,24 @@ PLANTED = {
         ("The forward pass is wrong", "Right where i is held at 1", "(2)"),
         "stack",
     ),
+    "the sigmoid": (
+        "return 1 / (1 + np.exp(-z))",
+        "return 1 / (1 + np.exp(-1.3 * z))",
+        ("that being i or f or o", "the sigmoid, equations (2), (3) and (5)"),
+        "(6)",
+    ),
+    "every gate's argument": (
+        "z = x[t] @ W.T + h @ U.T + b",
+        "z = x[t] @ W.T + h @ U.T + b; z = z + 0.1 * z**3 * (z < 40)",
+        ("that being i or f or g or o", "their arguments, equation (1)"),
+        "(6)",
+    ),
+    "the new cell": (
+        "c_next = f * c + i * g",
+        "c_next = f * c + i * g + 0.1 * i",
+        ("Wrong where every gate is held at 1 too", "equations (6) and (7)"),
+        "(1)",
+    ),
     "the order of y alone": (
         "        x = np.array(y)\n",
         "        x = np.array(y if k < layers - 1 else y[::-1])\n",

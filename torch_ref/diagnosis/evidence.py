@@ -271,16 +271,17 @@ def no_recurrent_weights(case: Case) -> Case:
     return replace(case, params=params)
 
 
-def held_open(gate: str) -> Callable[[Case], Case]:
-    """A change of a case with biases in which a gate, or the candidate, is 1, to rounding."""
+def held_open(*gates: str) -> Callable[[Case], Case]:
+    """A change of a case with biases in which gates, or the candidate, are 1, to rounding."""
 
     def change(case: Case) -> Case:
         params = {name: value.copy() for name, value in case.params.items()}
         for name, value in params.items():
             kind = name.partition("_l")[0]
             if kind in ("weight_ih", "weight_hh", "bias"):
-                block = np.split(value, len(GATES))[GATES.index(gate)]
-                block[...] = _OPEN if kind == "bias" else 0
+                blocks = np.split(value, len(GATES))
+                for gate in gates:
+                    blocks[GATES.index(gate)][...] = _OPEN if kind == "bias" else 0
         return replace(case, params=params)
 
     return change

@@ -55,26 +55,52 @@ def _of_loss(probes: Probes) -> str:
 def _gate_at_fault(
     probes: Probes, change: Change | None, sizes: Mapping[str, int], evidence: Evidence
 ) -> str:
-    """The one gate without whose arguments the forward pass is right, if there is one."""
-    layout = probes.subject.implementation.layout
-    if isinstance(layout, Layout) and layout.bias == "none":  # nothing can hold a gate
-        return ""
-    right = []
+    """The one gate without whose arguments the forward pass is right, or those wrong alone."""
+    implementation = probes.subject.implementation
+    if isinstance(implementation.layout, Layout) and implementation.layout.bias == "none":
+        return ""  # nothing can hold a gate
+
+    def right_with(*held: str, before: Change | None = None) -> bool:
+        opened = held_open(*held)
+        both = opened if before is None else partial(_one_after_the_other, before, opened)
+        found = probes.run(both, **sizes)
+        return found is not None and bool(found.forward.tensors) and found.forward_right
+
     gates: Sequence[str] = GATES
     if "c_n" in evidence.outputs and not sizes:  # in a single step c tells o from the others
         gates = ("i", "f", "g") if evidence.outputs["c_n"].any() else ("o",)
-    for gate in gates:
-        held = held_open(gate)
-        both = held if change is None else partial(_one_after_the_other, change, held)
-        found = probes.run(both, **sizes)
-        if found is not None and found.forward.tensors and found.forward_right:
-            right.append(gate)
-    if len(right) != 1 or (probes.subject.implementation.form != "vjp" and sizes):
+    right = [gate for gate in gates if right_with(gate, before=change)]
+    if len(right) == 1 and not (implementation.form != "vjp" and sizes):
+        (gate,) = right
+        use = "(7)" if gate == "o" else "(6)"
+        return (
+            f"Right where {gate} is held at 1: look at it, {_NUMBERS[gate]}, and at its use, {use}."
+        )
+    if right or sizes or gates == ("o",) or implementation.variant.coupled:
         return ""
-    (gate,) = right
-    numbers = {"i": "(1), (2)", "f": "(1), (3)", "g": "(1), (4)", "o": "(1), (5)"}[gate]
-    use = "(7)" if gate == "o" else "(6)"
-    return f"Right where {gate} is held at 1: look at it, {numbers}, and at its use, {use}."
+    if not right_with(*GATES):  # with any state, so that f shows
+        return (
+            "Wrong where every gate is held at 1 too: look at c and h, equations (6) and (7), and "
+            "at what an activation tends to, (2) to (5)."
+        )
+    wrong = [gate for gate in GATES if not right_with(*(set(GATES) - {gate}))]
+    return _of_gates(wrong)
+
+
+_NUMBERS = {"i": "(1), (2)", "f": "(1), (3)", "g": "(1), (4)", "o": "(1), (5)"}
+
+
+def _of_gates(wrong: Sequence[str]) -> str:
+    """What gates have in common that are wrong where the others are held at 1."""
+    if not wrong:
+        return ""
+    one = " or ".join(wrong)
+    told = f"Right where every gate is held at 1, wrong where all but one are, that being {one}:"
+    if len(wrong) == len(GATES):
+        return f"{told} look at their arguments, equation (1)."
+    if wrong == ["i", "f", "o"]:
+        return f"{told} look at the sigmoid, equations (2), (3) and (5), and at its argument, (1)."
+    return f"{told} look at {joined([f'{gate}, {_NUMBERS[gate]}' for gate in wrong])}."
 
 
 def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:
