@@ -1,5 +1,6 @@
 """Mistakes around the loop: carries, upstream, the stack, what was kept."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -372,16 +373,16 @@ def _other_cells(table: Table, variant: Variant) -> Found:
         place = Place(state, 2)
         sentence = "The cell's gradient takes do where it needs dz_o, in the peephole's part."
         yield "peepholes.do for dz_o", sentence, factor(place, 0, Factor("do"))
-    exchange = {"i": "f", "f": "i"}
-    yield (
-        "gates.i and f read for each other",
-        "The backward pass reads i and f for each other.",
-        everywhere(_named(*exchange), _renamed(exchange)),
-    )
-    for first, second in (("f", "o"), ("i", "o"), ("g", "o")):
+    for first, second in (("i", "f"), ("f", "o"), ("i", "o"), ("g", "o"), ("i", "g"), ("f", "g")):
         pair = {first: second, second: first}
         yield (
             f"gates.{first} and {second} read for each other",
             f"The backward pass reads {first} and {second} for each other.",
             everywhere(_named(*pair), _renamed(pair)),
+        )
+    for needed, taken in itertools.permutations(GATES, 2):
+        yield (
+            f"gates.{taken} read for {needed}",
+            f"The backward pass reads {taken} wherever it needs {needed}.",
+            everywhere(_named(needed), _renamed({needed: taken})),
         )
