@@ -159,6 +159,15 @@ def _derivatives(table: Table, squashes: bool) -> Found:
             capitalised(f"{words} takes {y} itself where it needs {right}."),
             function(place, number, ""),
         )
+        if not tanh:
+            for another in [gate for gate in GATES if gate != y]:
+                for one, rest in ((y, another), (another, y)):
+                    mixed = factor(place, number, Factor(one))
+                    yield (
+                        f"{place.target}.{one}(1-{rest})",
+                        capitalised(f"{words} takes {one} (1 - {rest}) where it needs {right}."),
+                        together(mixed, times(place, Factor(rest, function="1-y"))),
+                    )
         others = [Factor(other) for other in (*GATES, before) if other not in (needed.name, "")]
         if not before:
             others += [Factor("c"), Factor("h"), Factor("c", -1, "tanh(y)")]
@@ -318,16 +327,26 @@ def _order(table: Table, squashes: bool) -> Found:
             capitalised(f"{TARGET_WORDS[target]} takes dc after it was multiplied by f for t-1."),
             times(Place(target), Factor("f")),
         )
-    for target, number in (("di", 0), ("dg", 0), ("df", 0), ("do", 0), (state, 0), ("dc_carry", 0)):
+    of_step = ("dh", "dc", "dy", "dh_carry", "dc_carry")
+    taken: dict[tuple[str, int], tuple[str, ...]]
+    taken = {(target, 0): of_step for target in ("di", "dg", "df", "do", state, "dc_carry")}
+    taken |= {("dh", 1): ("dy", "dc_carry"), (state, 1): ("dh", "dy", "dh_carry")}
+    for (target, number), names in taken.items():
         place = Place(target, number)
         needed = _factor_of(table, place, 0)
-        for name in ("dh", "dc", "dy", "dh_carry", "dc_carry"):
+        for name in names:
             if name == needed.name or (target == state and name == "dc"):
                 continue
             yield (
                 f"{target}.{name} for {needed.name}",
                 capitalised(f"{TARGET_WORDS[target]} takes {name} where it needs {needed.name}."),
                 factor(place, 0, Factor(name)),
+            )
+        if number == 0:
+            yield (
+                f"{target}.without {needed.name}",
+                capitalised(f"{TARGET_WORDS[target]} lacks {needed.name}, what comes to it."),
+                factor(place, 0, ONE),
             )
     yield (
         "do.dc of t+1",
