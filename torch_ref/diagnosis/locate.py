@@ -1,51 +1,27 @@
 """Where the first wrong quantity is, walking backward, for what no known mistake explains."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.evidence import (
     Evidence,
-    draw_case,
-    gather,
-    held_open,
-    no_output_weights,
     no_recurrent_weights,
     only_step,
     zero,
 )
+from torch_ref.diagnosis.locate_forward import in_forward, locate_forward
+from torch_ref.diagnosis.probing import Probes, as_asked
 from torch_ref.diagnosis.render import joined
 from torch_ref.diagnosis.step_gradients import with_steps_read
-from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of
+from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of, silent_gates
 from torch_ref.harness.judge import Subject
-from torch_ref.harness.layout import Layout
-from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import is_step_gradient
 
-Change = Callable[[Case], Case]
-_SMALL = {"T": 1, "B": 1, "I": 2, "H": 3, "L": 1}
 _SUMS = ("dweight", "dbias")
-
-
-@dataclass(frozen=True)
-class _Probes:
-    """Runs the probes of one implementation."""
-
-    subject: Subject
-    seed: int
-
-    def run(self, change: Change | None = None, **sizes: int) -> Evidence | None:
-        """A case of these sizes with a change made to it."""
-        case = draw_case(self.subject, _SMALL | sizes, self.seed)
-        return gather(self.subject, change(case) if change else case)
-
-    def right(self, change: Change, **sizes: int) -> bool:
-        """Whether everything is right in that case, and there was something to see."""
-        evidence = self.run(change, **sizes)
-        return evidence is not None and evidence.right and bool(evidence.actual)
+# Of a character model read step by step; its head grows with them.
+_CLASSES = 16
 
 
 def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = ()) -> str:
@@ -58,8 +34,8 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
     Returns:
         "" if nothing wrong is found.
     """
-    probes = _Probes(subject, seed)
-    forward = _forward(probes)
+    probes = Probes(subject, seed)
+    forward = locate_forward(probes)
     if forward:
         return forward
     found = _plainest_wrong(probes)
@@ -68,7 +44,7 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
         return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
     sizes, sentence, evidence = found
     if not evidence.forward_right:
-        return f"{sentence}: {_in_forward(evidence)}"
+        return f"{sentence}: {in_forward(evidence)}"
     return f"{sentence}: {_where(evidence)}. {_cause(probes, sizes, evidence)}".rstrip()
 
 
@@ -79,7 +55,7 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
     loud = ", whose upstream gradient is large" if evidence.loud else ""
     told = f"wrong in a case of {sizes}{loud}:"
     if not evidence.forward_right:
-        return f"{told} {_in_forward(evidence)}"
+        return f"{told} {in_forward(evidence)}"
     told += f" {_where(evidence)}."
     if head := _of_head(evidence):
         return f"{told} {head}"
@@ -89,36 +65,66 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
     return told if walked is None else f"{told} {walked.sentence}"
 
 
-def _in_forward(evidence: Evidence) -> str:
-    wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
-    return f"the forward pass, in {joined(wrong)}. {_of_forward(wrong, evidence)}"
-
-
 def _walked(subject: Subject, evidence: Evidence) -> FirstWrong | None:
     """The first wrong one of the steps that are returned, or else of those read from outside."""
     seen = evidence if evidence.steps else with_steps_read(subject, evidence)
     return None if seen is None else first_wrong_of(seen)
 
 
-def _cause(probes: _Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
+def _cause(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """Which equations to look at, and what the probes say of the way there."""
-    if head := _of_head(evidence):
+    if cut := _cut_off(evidence):
+        return cut
+    if head := _of_head(evidence, sizes):
         return head
     if evidence.wrong and _zeros_are_right(evidence):
         return "Only what is exactly 0 in truth is wrong."
-    walked = _walked(probes.subject, evidence)
+    walked = _walked(probes.subject, _with_inputs_enough(probes, sizes, evidence))
     if len(evidence.case.h0) > 1 and not evidence.steps:
         return _of_layers(evidence, walked)
     if walked is None:
-        return _one_step(probes, evidence) if not sizes else _recurrence(probes, evidence)
+        return _one_step(probes, evidence) if not sizes else _recurrence(probes, sizes, evidence)
     at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
-    if not walked.tensor or at_end or _gates(evidence) not in _FROM_FURTHER:
+    if not walked.tensor or at_end:
+        return walked.sentence
+    if _gates(evidence) | silent_gates(evidence, 0, walked.index[0]) not in _FROM_FURTHER:
         return walked.sentence
     return f"{walked.sentence} {_conditions(probes, sizes)}".rstrip()
 
 
-def _of_head(evidence: Evidence) -> str:
-    """What the gradients of the output layer say; "" where they are right, or not there."""
+def _with_inputs_enough(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> Evidence:
+    """A character model's case of the same size with a class for every step, wrong as well."""
+    count = evidence.case.x.shape[0] * evidence.case.x.shape[1]
+    bound = "I" in probes.subject.implementation.sizes
+    if evidence.case.targets is None or bound or not evidence.case.x.shape[-1] < count <= _CLASSES:
+        return evidence
+    wide = probes.run(None, **{**sizes, "I": count})
+    return evidence if wide is None or wide.right else wide
+
+
+def _cut_off(evidence: Evidence) -> str:
+    """Whether what is wrong looks clipped: several elements of one size, and none larger."""
+    wrong = evidence.wrong
+    if not wrong:
+        return ""
+    actual = np.concatenate([np.abs(evidence.actual[name]).ravel() for name in wrong])
+    expected = np.concatenate([np.abs(evidence.expected[name]).ravel() for name in wrong])
+    limit = actual.max()
+    at_limit = actual == limit
+    if not (limit > 0 and at_limit.sum() > 1 and (expected[at_limit] > limit).all()):
+        return ""
+    return (
+        f"No element of {joined(list(wrong))} exceeds {limit:.9g} in size and {at_limit.sum()} are "
+        "just that: it is clipped there, in the loop or after it."
+    )
+
+
+def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
+    """What the gradients of the output layer say; "" where they are right, or not there.
+
+    Args:
+        sizes: where it is right for a single step, those of the case.
+    """
     wrong, head = set(evidence.wrong), {"dweight_out", "dbias_out"}
     if wrong == {"dweight_out"}:
         return "Look at the sum for weight_out, equation (21)."
@@ -133,6 +139,16 @@ def _of_head(evidence: Evidence) -> str:
     biases = [name for name in evidence.actual if name.startswith("dbias")]
     if _only_sums(evidence) and biases and not wrong & set(biases):
         return "The gradients of the biases are right: look at the other sums, (18) and (21)."
+    if all(name.startswith("dbias") for name in wrong):
+        return (
+            "The gradients of the weights are right: look at the sums for the biases, (18) "
+            "and (22)."
+        )
+    if sizes:
+        return (
+            "With one step it is right: look at which steps the loop goes through, and of which "
+            "step each gradient at the softmax is, equation (26)."
+        )
     return "Look at the gradient at the softmax, equation (26)."
 
 
@@ -169,7 +185,7 @@ def walked_back(subject: Subject, seed: int) -> FirstWrong | None:
     """
     if not any(map(is_step_gradient, subject.abilities.returned)):
         return None
-    found = _plainest_wrong(_Probes(subject, seed))
+    found = _plainest_wrong(Probes(subject, seed))
     return None if found is None else first_wrong_of(found[2])
 
 
@@ -187,97 +203,13 @@ _PLAINEST_FIRST: tuple[tuple[dict[str, int], str], ...] = (
 )
 
 
-def _plainest_wrong(probes: _Probes) -> tuple[dict[str, int], str, Evidence] | None:
+def _plainest_wrong(probes: Probes) -> tuple[dict[str, int], str, Evidence] | None:
     for sizes, sentence in _PLAINEST_FIRST:
         evidence = probes.run(None, **sizes)
-        asked = evidence is not None and _as_asked(evidence, sizes)
+        asked = evidence is not None and as_asked(evidence, sizes)
         if asked and evidence is not None and not evidence.all_right:
             return sizes, sentence, evidence
     return None
-
-
-def _as_asked(evidence: Evidence, sizes: Mapping[str, int]) -> bool:
-    """Whether the case has the steps, sequences and layers that were asked for."""
-    layers, batch, _ = evidence.case.h0.shape
-    asked = {**_SMALL, **sizes}
-    wanted = (asked["T"], sizes.get("B", batch), sizes.get("L", layers))
-    return wanted == (len(evidence.case.x), batch, layers)
-
-
-def _forward(probes: _Probes) -> str:
-    """What of the outputs is wrong, in the plainest case in which it is."""
-    probed: tuple[tuple[Change | None, dict[str, int], str], ...] = (
-        (zero("h0", "c0"), {}, "for a single step from a zero state already"),
-        (zero("c0"), {}, "for a single step with a non-zero h0; right from a zero state"),
-        (zero("h0"), {}, "for a single step with a non-zero c0; right from c0 = 0"),
-        (None, {}, "for a single step with a non-zero state; right from a zero one"),
-        (None, {"T": 2}, "at T=2; right at T=1"),
-        (None, {"T": 5}, "at T=5; right at T=1 and T=2"),
-        (None, {"B": 3}, "for a batch of three; right for one sequence"),
-        (None, {"T": 4, "L": 2}, "for a stack of two; right for one layer"),
-        (None, {"T": 4, "I": 4, "H": 4}, "in some cases; right in the plainest"),
-    )
-    for change, sizes, words in probed:
-        evidence = probes.run(change, **sizes)
-        if evidence is None or not evidence.forward.tensors or not _as_asked(evidence, sizes):
-            continue
-        wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
-        if wrong:
-            told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
-            if wrong == ["loss"] and evidence.right and evidence.actual:
-                where = "Every gradient is right: look at the loss and its mean, equation (25)."
-            else:
-                where = _of_loss(probes) if wrong == ["loss"] else ""
-                where = where or _gate_at_fault(probes, change, sizes)
-                where = where or _of_forward(wrong, evidence)
-            return f"{told} {where}"
-    return ""
-
-
-def _of_loss(probes: _Probes) -> str:
-    """Whether a loss is wrong without the cell already; "" if not, or where that cannot be."""
-    evidence = probes.run(no_output_weights)
-    if evidence is None or "weight_out" not in evidence.case.params or evidence.forward_right:
-        return ""
-    return (
-        "Wrong where weight_out is 0 too: look at the head, the softmax and the mean, (19) to (25)."
-    )
-
-
-def _gate_at_fault(probes: _Probes, change: Change | None, sizes: Mapping[str, int]) -> str:
-    """The one gate without whose arguments the forward pass is right, if there is one."""
-    layout = probes.subject.implementation.layout
-    if isinstance(layout, Layout) and layout.bias == "none":  # nothing can hold a gate
-        return ""
-    right = []
-    for gate in GATES:
-        held = held_open(gate)
-        both = held if change is None else partial(_one_after_the_other, change, held)
-        evidence = probes.run(both, **sizes)
-        if evidence is not None and evidence.forward.tensors and evidence.forward_right:
-            right.append(gate)
-    if len(right) != 1 or (probes.subject.implementation.form != "vjp" and sizes):
-        return ""
-    (gate,) = right
-    numbers = {"i": "(1), (2)", "f": "(1), (3)", "g": "(1), (4)", "o": "(1), (5)"}[gate]
-    use = "(7)" if gate == "o" else "(6)"
-    return f"Right where {gate} is held at 1: look at it, {numbers}, and at its use, {use}."
-
-
-def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:
-    return second(first(case))
-
-
-def _of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
-    if wrong == ["loss"]:
-        return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."
-    if "c_n" not in [tensor.name for tensor in evidence.forward.tensors]:
-        return "Look at equations (1) to (7)."
-    if "c_n" not in wrong:
-        return "The last cell is right: look at h, equation (7), and at what is returned."
-    if "y" not in wrong and "h_n" not in wrong:
-        return "h is right: look at which c is returned as c_n."
-    return "The cell itself is wrong: look at equations (1) to (6)."
 
 
 def _where(evidence: Evidence) -> str:
@@ -304,18 +236,18 @@ def _where(evidence: Evidence) -> str:
     return "; ".join([*phrases, *([joined(others)] if others else [])])
 
 
-def _one_step(probes: _Probes, evidence: Evidence) -> str:
+def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     return f"{_conditions(probes, {})} {_of_gates(_gates(evidence), one_step=True)}".lstrip()
 
 
-def _recurrence(probes: _Probes, evidence: Evidence) -> str:
+def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read and more than one step is needed."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    where = _conditions(probes, {"T": 2})
+    where = _conditions(probes, sizes)
     return where or _of_gates(_gates(evidence), one_step=False)
 
 
@@ -323,7 +255,7 @@ def _recurrence(probes: _Probes, evidence: Evidence) -> str:
 _FROM_FURTHER = ({"i", "f", "g"}, set(GATES))
 
 
-def _conditions(probes: _Probes, sizes: Mapping[str, int]) -> str:
+def _conditions(probes: Probes, sizes: Mapping[str, int]) -> str:
     """Which way what is wrong comes, by what is right without it; "" where nothing tells."""
     form, ignored = probes.subject.implementation.form, probes.subject.abilities.ignored
     if sizes:
