@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import manual_lstm as ml
-from torch_ref import Implementation, Layout, check_implementation, preset
-from torch_ref.harness.adapters import from_module, from_torch, gradients_from_update
+from torch_ref import Implementation, Layout, check_implementation, diagnose, preset
+from torch_ref.harness.adapters import from_module, from_steps, from_torch, gradients_from_update
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import MalformedAnswer, as_implementation, run_implementation
 
@@ -98,6 +98,26 @@ def test_a_custom_autograd_function(right):
     implementation = Implementation("custom", vjp=from_torch(call), sizes={"L": 1})
     report = check_implementation(implementation, examples=40)
     assert report.verdict == ("agree" if right else "disagree"), report.failures
+
+
+def test_a_step_that_works_in_place_and_is_accused():
+    """What a step does to the state and the gradients that its own loop hands it is its own."""
+
+    def forward(params, x_t, h, c):
+        (_, h_n, c_n), cache = ml.lstm_forward(params, x_t[None], h[None], c[None])
+        h[...], c[...] = h_n[0], c_n[0]
+        return h, c, cache
+
+    def backward(params, dh, dc, cache):
+        found = ml.lstm_backward(dh[None], None, dc[None], cache)
+        dc[...] = found.pop("dc0")[0]
+        return found.pop("dx")[0], found.pop("dh0")[0], dc, found
+
+    vjp = from_steps(forward, backward)
+    in_place = Implementation("in place", vjp=vjp, layout=Layout(states="BH"), sizes={"L": 1})
+    report = check_implementation(in_place, examples=40)
+    assert report.verdict == "agree", report.failures
+    assert not diagnose(in_place).wrong
 
 
 def test_an_update_that_loses_the_gradient():

@@ -240,6 +240,18 @@ def test_what_is_not_taken_or_returned_is_not_verified():
         assert word in text
 
 
+def test_loss_of_the_last_step_whose_dy_passes_for_verified():
+    """A pullback that takes dh_n alone is not said to use dy, nor accused of not using it."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+        return outputs, lambda dh_n: pullback(np.zeros_like(outputs[0]), dh_n, None)
+
+    report = check_implementation(vjp, examples=EXAMPLES)
+    assert report.verdict == "agree", report.failures
+    assert "the upstream gradient dy" in report.unverified
+
+
 def test_not_implemented_is_not_verified():
     """NotImplementedError for a stack passes silently, or as a crash."""
 

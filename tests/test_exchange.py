@@ -233,6 +233,10 @@ def test_a_wrong_case_is_refused_in_a_sentence_that_names_it(
         (put("loss.npy", np.zeros(1, "f4")), r"loss has shape \(1,\) but must be \(\)\."),
         (put("dx.npy", X.astype("f8")), r"dx is float64 but must be float32, the case's own"),
         (put("dx.npy", NAN), r"dx\[1, 0, 1\] is nan but every element must be finite"),
+        (
+            put("loss.npy", np.float32(-np.inf)),
+            r"loss\[\] is -inf but every element must be finite",
+        ),
         (put("dweight.npy", X), r"dweight is not expected: the arrays are loss, h_n"),
         (put("y.npy", X), r"y is not expected"),
         (edit("result.json", version=2), r"version in result.json is 2 but must be 1\."),
@@ -252,3 +256,10 @@ def test_a_wrong_result_is_refused_in_a_sentence_that_names_it(
     change(tmp_path / "result")
     with pytest.raises(ValueError, match=sentence):
         load_result(tmp_path / "result", case)
+
+
+def test_infinite_loss_of_an_improbable_target_that_is_refused(tmp_path: Path) -> None:
+    """-log of a probability that rounds to 0, as the honest program writes it."""
+    case = loss_case()
+    save_result(run_manual(case) | {"loss": np.float32(np.inf)}, case, tmp_path / "result")
+    assert np.isposinf(load_result(tmp_path / "result", case)["loss"])

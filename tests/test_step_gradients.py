@@ -293,15 +293,23 @@ def test_what_no_mistake_explains_is_located_by_the_steps(
 
 
 @pytest.mark.parametrize(
-    ("identifier", "words"),
+    ("identifier", "words", "from_zero"),
     [
-        ("dc_carry.without f", "dc, equation (11): i, f and g are wrong and o is not"),
-        ("dh_carry.transposed", "dh, equation (9), as all four gates are wrong"),
-        ("dg.h[t]", "equations (13) and (15)"),
+        ("dc_carry.without f", "dc, equation (11): i, f and g are wrong and o is not", False),
+        ("dh_carry.transposed", "dh, equation (9), as all four gates are wrong", False),
+        ("dg.h[t]", "equations (13) and (15)", False),
+        ("dc.no derivative", "dc, equation (11): i and g are wrong and o is not (f shows", True),
+        ("dh_carry.transposed", "dh, equation (9), as all other gates are wrong (f shows", True),
+        ("dg.h[t]", "equations (13) and (15)", True),
     ],
 )
-def test_dz_alone_tells_what_it_was_computed_from(identifier: str, words: str) -> None:
-    """An implementation that returns dz only, of which every gate is wrong for one reason."""
+def test_dz_alone_tells_what_it_was_computed_from(
+    identifier: str, words: str, from_zero: bool
+) -> None:
+    """An implementation that returns dz only, of which every gate is wrong for one reason.
+
+    Where c0 is 0, f's own at t=0 is 0 whatever arrives: it vouches for nothing.
+    """
     known = catalogue()
     planted = planted_vjp(by_name(known, identifier).edit(known.table), steps=True)
 
@@ -314,7 +322,15 @@ def test_dz_alone_tells_what_it_was_computed_from(identifier: str, words: str) -
 
         return outputs, alone
 
-    first = diagnose(Implementation("dz", vjp=vjp), seconds=0).first_wrong
+    def without_state(params: Any, x: Any) -> Any:
+        hidden = params["weight_hh_l0"].shape[1]
+        zero = np.zeros((1, x.shape[1], hidden), x.dtype)
+        return vjp(params, x, zero, zero)
+
+    implementation = Implementation(
+        "dz", vjp=without_state if from_zero else vjp, sizes={"L": 1} if from_zero else {}
+    )
+    first = diagnose(implementation, seconds=0).first_wrong
     assert first is not None
     assert words in first.sentence
 

@@ -17,6 +17,14 @@ PLANTED = [
     ("dz.clipped at ", "100", None, None, "are clipped to [-100, 100] within the loop."),
     ("weight_hh.updated in the loop at ", "0.05", None, None, "a learning rate of 0.05 within"),
     ("dlogits * ", "0.7", "linear", "float32", "by 0.7, as by a temperature of 1.42857143."),
+    (
+        "sigmoid' * ",
+        "-1",
+        "linear",
+        None,
+        "(1 - y) is needed the backward pass takes it times -1.",
+    ),
+    ("tanh' * ", "0.5", None, None, "1 - y^2 is needed the backward pass takes it times 0.5."),
     ("dlogits.p * ", "1.1", "bounded", None, "the softmax multiplies p by 1.1."),
 ]
 

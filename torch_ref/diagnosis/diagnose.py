@@ -26,6 +26,7 @@ from torch_ref.diagnosis.evidence import (
 from torch_ref.diagnosis.forward_matching import explain_forward
 from torch_ref.diagnosis.kept import find_kept, find_modified
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
+from torch_ref.diagnosis.loop_range import match_loop_range
 from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
@@ -240,8 +241,12 @@ def _explain(
     if singles:
         (best, residual), *others = singles
         return Finding((best,), residual, tuple((mistake,) for mistake, _ in others))
-    if all(each.right for each in evidence) or time.perf_counter() > until:
+    if all(each.right for each in evidence):
         return None
+    longer = _gather(subject, FURTHER[-1:], seed + len(SIZES))
+    loop = match_loop_range(subject, known, [*evidence, *longer])
+    if loop is not None or time.perf_counter() > until:
+        return loop
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
     further = evidence[len(SIZES) :]
     tell("one mistake with a number of its own")

@@ -13,7 +13,7 @@ from torch_ref.diagnosis.interpreter import gradients, solver
 from torch_ref.diagnosis.quantities import Quantities, quantities
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.abilities import OUTPUTS
-from torch_ref.harness.cases import sized_case
+from torch_ref.harness.cases import loud_head, sized_case
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of, rounding_as
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case
@@ -166,12 +166,11 @@ def draw_case(
         variant=implementation.variant,
         seed=seed,
     )
-    if loudness == 1.0 or (case.dy is None and "weight_out" not in case.params):
+    if loudness == 1.0:
         return case
-    louder = case.dtype.type(loudness)
     if case.dy is None:  # nothing but the output weights makes the gradient of h larger
-        params = {**case.params, "weight_out": case.params["weight_out"] * louder}
-        return replace(case, params=params)
+        return loud_head(case, loudness)
+    louder = case.dtype.type(loudness)
     names = ("dy", "dh_n", "dc_n")
     return replace(case, **{name: getattr(case, name) * louder for name in names})
 

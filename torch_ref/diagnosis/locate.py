@@ -12,15 +12,17 @@ from torch_ref.diagnosis.evidence import (
     sizes_in_words,
     zero,
 )
-from torch_ref.diagnosis.locate_forward import locate_forward, of_forward
-from torch_ref.diagnosis.probes import Probes, as_asked
+from torch_ref.diagnosis.locate_forward import in_forward, locate_forward
+from torch_ref.diagnosis.probing import Probes, as_asked
 from torch_ref.diagnosis.render import joined
 from torch_ref.diagnosis.step_gradients import with_steps_read
-from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of
+from torch_ref.diagnosis.walk import GATE_EQUATIONS, FirstWrong, first_wrong_of, silent_gates
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import is_step_gradient
 
 _SUMS = ("dweight", "dbias")
+# Of a character model read step by step; its head grows with them.
+_CLASSES = 16
 
 
 def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = ()) -> str:
@@ -43,7 +45,7 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
         return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
     sizes, sentence, evidence = found
     if not evidence.forward_right:
-        return f"{sentence}: {_in_forward(evidence)}"
+        return f"{sentence}: {in_forward(evidence)}"
     return f"{sentence}: {_where(evidence)}. {_cause(probes, sizes, evidence)}".rstrip()
 
 
@@ -52,7 +54,7 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
     loud = ", whose upstream gradient is large" if evidence.loud else ""
     told = f"wrong in a case of {sizes_in_words(evidence.case)}{loud}:"
     if not evidence.forward_right:
-        return f"{told} {_in_forward(evidence)}"
+        return f"{told} {in_forward(evidence)}"
     told += f" {_where(evidence)}."
     if head := _of_head(evidence):
         return f"{told} {head}"
@@ -60,11 +62,6 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
     if layers > 1 and not evidence.steps:
         return f"{told} {_of_layers(evidence, walked)}"
     return told if walked is None else f"{told} {walked.sentence}"
-
-
-def _in_forward(evidence: Evidence) -> str:
-    wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
-    return f"the forward pass, in {joined(wrong)}. {of_forward(wrong, evidence)}"
 
 
 def _walked(subject: Subject, evidence: Evidence) -> FirstWrong | None:
@@ -75,23 +72,58 @@ def _walked(subject: Subject, evidence: Evidence) -> FirstWrong | None:
 
 def _cause(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """Which equations to look at, and what the probes say of the way there."""
-    if head := _of_head(evidence):
+    if cut := _cut_off(evidence):
+        return cut
+    if head := _of_head(evidence, sizes):
         return head
     if evidence.wrong and _zeros_are_right(evidence):
         return "Only what is exactly 0 in truth is wrong."
-    walked = _walked(probes.subject, evidence)
+    walked = _walked(probes.subject, _with_inputs_enough(probes, sizes, evidence))
     if len(evidence.case.h0) > 1 and not evidence.steps:
         return _of_layers(evidence, walked)
     if walked is None:
-        return _one_step(probes, evidence) if not sizes else _recurrence(probes, evidence)
+        return _one_step(probes, evidence) if not sizes else _recurrence(probes, sizes, evidence)
     at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
-    if not walked.tensor or at_end or _gates(evidence) not in _FROM_FURTHER:
+    if not walked.tensor or at_end:
+        return walked.sentence
+    if _gates(evidence) | silent_gates(evidence, 0, walked.index[0]) not in _FROM_FURTHER:
         return walked.sentence
     return f"{walked.sentence} {_conditions(probes, sizes)}".rstrip()
 
 
-def _of_head(evidence: Evidence) -> str:
-    """What the gradients of the output layer say; "" where they are right, or not there."""
+def _with_inputs_enough(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> Evidence:
+    """A character model's case of the same size with a class for every step, wrong as well."""
+    count = evidence.case.x.shape[0] * evidence.case.x.shape[1]
+    bound = "I" in probes.subject.implementation.sizes
+    if evidence.case.targets is None or bound or not evidence.case.x.shape[-1] < count <= _CLASSES:
+        return evidence
+    wide = probes.run(None, **{**sizes, "I": count})
+    return evidence if wide is None or wide.right else wide
+
+
+def _cut_off(evidence: Evidence) -> str:
+    """Whether what is wrong looks clipped: several elements of one size, and none larger."""
+    wrong = evidence.wrong
+    if not wrong:
+        return ""
+    actual = np.concatenate([np.abs(evidence.actual[name]).ravel() for name in wrong])
+    expected = np.concatenate([np.abs(evidence.expected[name]).ravel() for name in wrong])
+    limit = actual.max()
+    at_limit = actual == limit
+    if not (limit > 0 and at_limit.sum() > 1 and (expected[at_limit] > limit).all()):
+        return ""
+    return (
+        f"No element of {joined(list(wrong))} exceeds {limit:.9g} in size and {at_limit.sum()} are "
+        "just that: it is clipped there, in the loop or after it."
+    )
+
+
+def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
+    """What the gradients of the output layer say; "" where they are right, or not there.
+
+    Args:
+        sizes: where it is right for a single step, those of the case.
+    """
     wrong, head = set(evidence.wrong), {"dweight_out", "dbias_out"}
     if wrong == {"dweight_out"}:
         return "Look at the sum for weight_out, equation (21)."
@@ -106,6 +138,16 @@ def _of_head(evidence: Evidence) -> str:
     biases = [name for name in evidence.actual if name.startswith("dbias")]
     if _only_sums(evidence) and biases and not wrong & set(biases):
         return "The gradients of the biases are right: look at the other sums, (18) and (21)."
+    if all(name.startswith("dbias") for name in wrong):
+        return (
+            "The gradients of the weights are right: look at the sums for the biases, (18) "
+            "and (22)."
+        )
+    if sizes:
+        return (
+            "With one step it is right: look at which steps the loop goes through, and of which "
+            "step each gradient at the softmax is, equation (26)."
+        )
     return "Look at the gradient at the softmax, equation (26)."
 
 
@@ -200,11 +242,11 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
     return f"{_conditions(probes, {})} {_of_gates(_gates(evidence), one_step=True)}".lstrip()
 
 
-def _recurrence(probes: Probes, evidence: Evidence) -> str:
+def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read and more than one step is needed."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    where = _conditions(probes, {"T": 2})
+    where = _conditions(probes, sizes)
     return where or _of_gates(_gates(evidence), one_step=False)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.evidence import Evidence, held_open, no_output_weights, zero
-from torch_ref.diagnosis.probes import Change, Probes, as_asked
+from torch_ref.diagnosis.probing import Change, Probes, as_asked
 from torch_ref.diagnosis.render import joined
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case
@@ -37,7 +37,7 @@ def locate_forward(probes: Probes) -> str:
                 where = _of_loss(probes) if wrong == ["loss"] else ""
                 where = where or _of_returned(wrong, evidence)
                 where = where or _gate_at_fault(probes, change, sizes, evidence)
-                where = where or of_forward(wrong, evidence)
+                where = where or _of_forward(wrong, evidence)
             return f"{told} {where}"
     return ""
 
@@ -107,7 +107,13 @@ def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:
     return second(first(case))
 
 
-def of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
+def in_forward(evidence: Evidence) -> str:
+    """Of a case in which it is wrong: the outputs, and which equations to look at."""
+    wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
+    return f"the forward pass, in {joined(wrong)}. {_of_forward(wrong, evidence)}"
+
+
+def _of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
     """Which equations to look at, by the outputs that are wrong."""
     if wrong == ["loss"]:
         return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."

@@ -13,10 +13,12 @@ from fractions import Fraction
 import numpy as np
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
+from torch_ref.diagnosis.edits import Place, scaled, together
 from torch_ref.diagnosis.evidence import Evidence, budget_by, predicted
 from torch_ref.diagnosis.matching import distance, half_the_digits, share_used
 from torch_ref.diagnosis.render import render_difference
 from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.words import FUNCTION_WORDS
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
 
@@ -43,7 +45,10 @@ class Family:
 
 
 def families(known: Catalogue) -> Iterator[Family]:
-    """Every mistake of the catalogue that has a number of its own, as one for any number."""
+    """Every mistake of the catalogue that has a number of its own, as one for any number.
+
+    And the functions that give the activations' derivatives, off by a factor: -1 is y (y - 1).
+    """
     for mistake in known.mistakes:
         name, sentence = mistake.identifier, mistake.sentence
         wrong = mistake.edit(known.table)
@@ -62,6 +67,23 @@ def families(known: Catalogue) -> Iterator[Family]:
         elif wrong.learning_rate == 1:
             told = sentence.replace("1.0", "{}")
             yield Family(name.removesuffix("1.0"), told, _learning(wrong))
+    for needed, name in (("y(1-y)", "sigmoid"), ("1-y^2", "tanh")):
+        told = (
+            f"Wherever {FUNCTION_WORDS[needed].format(y='y')} is needed the backward pass takes it "
+            "times {}."
+        )
+        yield Family(f"{name}' * ", told, _helper(known.table, needed))
+
+
+def _helper(right: Table, needed: str) -> Callable[[Number], Table]:
+    """The function that gives a derivative, off by a factor wherever it is called."""
+    users = [
+        Place(target, number)
+        for target, equation in right.equations.items()
+        for number, term in enumerate(equation.terms)
+        if any(each.function == needed for each in term.factors)
+    ]
+    return lambda number: together(*(scaled(place, str(number)) for place in users))(right)
 
 
 def _scaled(right: Table, wrong: Table) -> Callable[[Number], Table]:

@@ -104,11 +104,20 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
         return own
     off = {g: part.any() for kind, g, part in _of_step(steps, k, t) if kind == "dz"}
     wrong = {g for g, is_off in off.items() if is_off}
-    if wrong == {"i", "f", "g"}:
-        return f"dc, equation (11): i, f and g are wrong and o is not; and at {to_c}"
-    if wrong == set(GATES):
-        return f"dh, equation (9), as all four gates are wrong: {to_h}"
+    silent = silent_gates(evidence, k, t) - wrong
+    but = " (f shows nothing at t=0, as c0 is 0)" if silent else ""
+    if wrong | silent == {"i", "f", "g"}:
+        shown = joined([gate for gate in GATES if gate in wrong])
+        return f"dc, equation (11): {shown} are wrong and o is not{but}; and at {to_c}"
+    if wrong | silent == set(GATES):
+        all_of = "all four" if "f" in wrong else "all other"
+        return f"dh, equation (9), as {all_of} gates are wrong{but}: {to_h}"
     return own
+
+
+def silent_gates(evidence: Evidence, layer: int, t: int) -> set[str]:
+    """The gates with a gradient of 0 whatever arrives: f at t=0 where c0 is 0, equation (14)."""
+    return {"f"} if t == 0 and not evidence.case.c0[layer].any() else set()
 
 
 def _all_right(evidence: Evidence, returned: list[str]) -> str:

@@ -12,6 +12,7 @@ OUTPUTS = ("loss", "y", "h_n", "c_n")
 _PARTS = {
     "h0": "a non-zero h0",
     "c0": "a non-zero c0",
+    "dy": "the upstream gradient dy",
     "dh_n": "the upstream gradient dh_n",
     "dc_n": "the upstream gradient dc_n",
 }
@@ -22,7 +23,7 @@ class Abilities:
     """What may be asked of an implementation.
 
     Attributes:
-        ignored: what it does not take, of "h0", "c0", "dh_n", "dc_n".
+        ignored: what it does not take, of "h0", "c0", "dy", "dh_n", "dc_n".
         returned: the names of the results it gives.
         dtypes: the dtypes in which it computes.
         stacks: whether it takes more than one layer. batches: more than one sequence.

@@ -4,6 +4,7 @@ Each function returns a callable in the contract's vjp form, for `Implementation
 checked as it is. The layout stays the implementation's own: params are its arrays, by its names.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def from_steps(
     def forward(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
         if begin is not None:
             begin(params)
-        h, c, ys, caches = h0, c0, [], []
+        # The states and their gradients are the loop's own: a step may change them in place.
+        h, c, ys, caches = copy.deepcopy(h0), copy.deepcopy(c0), [], []
         for x_t in x:
             h, c, cache = forward_step(params, x_t, h, c)
             ys.append(np.array(h))
@@ -62,7 +64,7 @@ def from_steps(
         def pullback(dy: Any, dh_n: Any, dc_n: Any) -> dict[str, Any]:
             # Again, since the LSTM may keep its caches itself, and use them up.
             _, caches = forward(params, x, h0, c0)
-            dh, dc = dh_n, dc_n
+            dh, dc = copy.deepcopy(dh_n), copy.deepcopy(dc_n)
             total: dict[str, Any] = {}
             dx = []
             for dy_t, cache in zip(reversed(list(dy)), reversed(caches), strict=True):

@@ -1,6 +1,7 @@
 """Cases that are built rather than drawn."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -109,3 +110,23 @@ def sized_case(
     h0, c0, dh_n, dc_n = (draw(layers, batch, hidden) for _ in range(4))
     x = one_hot(symbols[:-1], inputs, dtype)
     return Case(params, x, h0, c0, dh_n, dc_n, targets=symbols[1:], variant=variant)
+
+
+def loud_head(case: Case, factor: float) -> Case:
+    """The case with output weights so large that gradients of the cell are, if it has any.
+
+    One class keeps the logit 0 and no other exceeds it, so that a softmax which does not subtract
+    the greatest logit computes the same as one which does, and nothing overflows.
+
+    Args:
+        case: with targets. factor: by how much the output weights grow.
+    """
+    weight = case.params.get("weight_out")
+    if weight is None or case.targets is None:
+        return case
+    highest = 1.0 if case.variant.output == "tanh" else len(case.x) + float(np.abs(case.c0).max())
+    loud = weight * case.dtype.type(factor)
+    bias = -np.abs(loud).sum(axis=1) * case.dtype.type(highest)
+    rarest = np.bincount(case.targets.ravel(), minlength=len(weight)).argmin()
+    loud[rarest], bias[rarest] = 0, 0
+    return replace(case, params={**case.params, "weight_out": loud, "bias_out": bias})

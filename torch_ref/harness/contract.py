@@ -118,7 +118,7 @@ class Answer:
 
     Attributes:
         results: "loss" or "y", "h_n", "c_n" and gradients; what it did not return is not there.
-        ignored: what of the case it did not take: "h0", "c0", "dh_n", "dc_n".
+        ignored: what of the case it did not take: "h0", "c0", "dy", "dh_n", "dc_n".
         modified: what of its arguments it changed in place.
     """
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from torch_ref.harness.abilities import OUTPUTS
-from torch_ref.harness.cases import sized_case
+from torch_ref.harness.cases import loud_head, sized_case
 from torch_ref.harness.judge import Clipping, Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import is_step_gradient
@@ -109,10 +109,7 @@ def _louder(case: Case, factor: float) -> Case:
     if case.dy is not None:
         names = ("dy", "dh_n", "dc_n")
         return replace(case, **{name: getattr(case, name) * factor for name in names})
-    weight = case.params.get("weight_out")
-    if weight is None:
-        return case
-    return replace(case, params={**case.params, "weight_out": weight * 64})
+    return loud_head(case, 64)
 
 
 def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:

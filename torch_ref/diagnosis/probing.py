@@ -1,4 +1,4 @@
-"""Small cases that are run to find the plainest conditions in which anything is wrong."""
+"""Small cases given to an implementation, one condition after the other."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 
 Change = Callable[[Case], Case]
-_SMALL = {"T": 1, "B": 1, "I": 2, "H": 3, "L": 1}
+SMALL = {"T": 1, "B": 1, "I": 2, "H": 3, "L": 1}
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Probes:
 
     def run(self, change: Change | None = None, **sizes: int) -> Evidence | None:
         """A case of these sizes with a change made to it."""
-        case = draw_case(self.subject, _SMALL | sizes, self.seed)
+        case = draw_case(self.subject, SMALL | sizes, self.seed)
         return gather(self.subject, change(case) if change else case)
 
     def right(self, change: Change, **sizes: int) -> bool:
@@ -32,6 +32,6 @@ class Probes:
 def as_asked(evidence: Evidence, sizes: Mapping[str, int]) -> bool:
     """Whether the case has the steps, sequences and layers that were asked for."""
     layers, batch, _ = evidence.case.h0.shape
-    asked = {**_SMALL, **sizes}
+    asked = {**SMALL, **sizes}
     wanted = (asked["T"], sizes.get("B", batch), sizes.get("L", layers))
     return wanted == (len(evidence.case.x), batch, layers)
