@@ -104,6 +104,18 @@ PLANTED = {
         ("Wrong where every gate is held at 1 too", "equations (6) and (7)"),
         "(1)",
     ),
+    "every gate's own gradient": (
+        "dz = np.concatenate([di, df, dg, do], axis=1)",
+        "dz = np.concatenate([di, df, dg, do], axis=1) * np.tanh(h.shape[1])",
+        ("equations (10), (12), (13) and (14), and (15): dc0 is right",),
+        "look at dh",
+    ),
+    "what was kept of a step": (
+        OF_GATE_I,
+        "i, f, g, o = [np.roll(each, t) for each in (i, f, g, o)]; di = dc * g * i * (1 - i)",
+        ("wrong at T=2", "t=1", "what was kept of that step's forward pass"),
+        "dc0 is right",
+    ),
     "the order of y alone": (
         "        x = np.array(y)\n",
         "        x = np.array(y if k < layers - 1 else y[::-1])\n",

@@ -105,6 +105,12 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     off = {g: part.any() for kind, g, part in _of_step(steps, k, t) if kind == "dz"}
     wrong = {g for g, is_off in off.items() if is_off}
     silent = silent_gates(evidence, k, t) - wrong
+    if len(wrong) > 1 and t == 0 and "dc0" in evidence.actual and not evidence.off("dc0")[k].any():
+        numbers = joined(sorted(GATE_EQUATIONS[gate] for gate in wrong))
+        return f"equations {numbers}, and (15): dc0 is right, and so must dc be"
+    if last and t > 0:  # a single step is right, or it would have been told
+        kept = ", and what was kept of that step's forward pass"
+        to_h, to_c = to_h + kept, to_c + kept
     but = " (f shows nothing at t=0, as c0 is 0)" if silent else ""
     if wrong | silent == {"i", "f", "g"}:
         shown = joined([gate for gate in GATES if gate in wrong])
