@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.page import Html, check_html
-from torch_ref.cli.window import DType, HeadName
+from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
@@ -55,7 +55,9 @@ def check(
     layout: Annotated[
         str | None, typer.Option(help="Of a bare callable: a preset, or auto to find it.")
     ] = None,
-    head: Annotated[HeadName, typer.Option(help="Of a program.")] = HeadName.linear,
+    head: Annotated[
+        HeadOrNone, typer.Option(help="Of a program; none: it is given dy and writes y.")
+    ] = HeadOrNone.linear,
     dtype: Annotated[DType, typer.Option(help="Of a program.")] = DType.float32,
     without: Annotated[
         str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
@@ -92,7 +94,7 @@ def check(
         implementation = Implementation(
             command,
             command=command,
-            head=head.value,
+            head=head.inside,
             dtype=dtype.value,
             timeout=timeout,
             without=frozenset(name.strip() for name in without.split(",") if name.strip()),

@@ -169,7 +169,7 @@ def as_subject(implementation: Any) -> Subject:
 def catalogue_of(subject: Subject) -> Catalogue:
     """The mistakes that an implementation can have."""
     implementation = subject.implementation
-    head = None if implementation.form == "vjp" else implementation.head
+    head = implementation.head_inside
     beyond = not {"dh_n", "dc_n"} <= subject.abilities.ignored
     return catalogue(implementation.variant, head, beyond or head is None)
 

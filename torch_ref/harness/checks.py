@@ -304,14 +304,16 @@ CHECKS = (
 def not_applicable(check: Check, subject: Subject) -> str | None:
     """Why a check cannot be run on a subject; None if it can."""
     abilities, implementation = subject.abilities, subject.implementation
-    form = "vjp" if implementation.form == "vjp" else "loss"
+    form = "vjp" if implementation.head_inside is None else "loss"
     if check.form not in (None, form):
         return f"it is for the {check.form} form"
     if missing := [name for name in check.needs if name not in abilities.returned]:
         return f"it needs {', '.join(missing)}"
     if ignored := [name for name in check.takes if name in abilities.ignored]:
         return f"it needs {', '.join(ignored)}"
-    if form == "loss" and implementation.head == "bounded":
+    if check.function is check_linearity and implementation.form == "program":
+        return "a program remembers nothing from one run to the next"
+    if implementation.head_inside == "bounded":
         if check.function is check_improbable_target:
             return "the bounded head gives no class a probability near 0"
         if check.function is check_clipping:

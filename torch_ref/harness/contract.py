@@ -2,7 +2,8 @@
 
 Three forms. `vjp(params, x, h0, c0) -> ((y, h_n, c_n), pullback)` with
 `pullback(dy, dh_n, dc_n) -> gradients`; `loss_and_grads(params, x, targets, h0, c0) ->
-(loss, gradients)` for code with its head inside; and a program that reads a case from files.
+(loss, gradients)` for code with its head inside; and a program that reads a case from files, with
+a head inside or, as in the first form, without.
 What an implementation does not take or return it leaves out; `abilities` finds that out.
 
 Beside its gradients it may return what it found on the way, and is then told where that first is
@@ -22,6 +23,7 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray
 from manual_lstm.model import Head
+from torch_ref.harness.given import restricted, without_biases
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
 from torch_ref.harness.theirs import theirs
@@ -43,7 +45,8 @@ class Implementation:
         command: the third, "./prog {case} {result}", or None. Just one of the three is given.
         layout: how its arrays are arranged; "auto" tries what explains its forward output.
         variant: which cell it computes, where it is not the standard one.
-        head: of the second and third form.
+        head: of the second and third form; None is for a command that has none inside, is given
+            dy and writes y.
         reduction: what its loss does over steps and batch, "mean" or "sum".
         sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
         dtype: "float32" or "float64" where it has only that one; None is for both.
@@ -62,7 +65,7 @@ class Implementation:
     command: str | None = None
     layout: Layout | Literal["auto"] = field(default_factory=Layout)
     variant: Variant = STANDARD
-    head: Head = "linear"
+    head: Head | None = "linear"
     reduction: Literal["mean", "sum"] = "mean"
     sizes: Mapping[str, int] = field(default_factory=dict)
     dtype: Literal["float32", "float64"] | None = None
@@ -76,7 +79,8 @@ class Implementation:
                 f"implementation {self.name!r} must have just one of vjp, loss_and_grads, command."
             )
         _check_word("reduction", self.reduction, ("mean", "sum"))
-        _check_word("head", self.head, ("linear", "bounded"))
+        heads = ("linear", "bounded", *([] if self.loss_and_grads is not None else [None]))
+        _check_word("head", self.head, heads)
         _check_word("dtype", self.dtype, (None, "float32", "float64"))
         for size in self.sizes:
             _check_word("sizes", size, ("T", "B", "I", "H", "L"))
@@ -89,6 +93,11 @@ class Implementation:
         if self.vjp is not None:
             return "vjp"
         return "loss" if self.loss_and_grads is not None else "program"
+
+    @property
+    def head_inside(self) -> Head | None:
+        """The head that it has inside, with a loss behind it; None where it is given dy."""
+        return None if self.vjp is not None else self.head
 
 
 def as_implementation(target: Any, name: str | None = None) -> Implementation:
@@ -131,7 +140,7 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     """Give a case to an implementation, in its own layout.
 
     Args:
-        case: with targets for the loss form, with dy for the vjp form, either for a program.
+        case: with targets where there is a head inside, else with dy.
 
     Raises:
         NotImplementedError: it says that it cannot do this case.
@@ -180,20 +189,6 @@ def states_taken(implementation: Implementation, layout: Layout) -> frozenset[st
 
 class MalformedAnswer(Exception):
     """An implementation returned something that the contract has no place for."""
-
-
-def restricted(case: Case, ignored: frozenset[str]) -> Case:
-    """The case that an implementation which ignores these is really given: they are zero."""
-    zeros = {name: np.zeros_like(getattr(case, name)) for name in ignored}
-    return replace(case, **zeros)
-
-
-def without_biases(case: Case, layout: Layout | Literal["auto"]) -> Case:
-    """The case that is really given where a layout has no place for biases: they are zero."""
-    if layout == "auto" or layout.bias != "none":
-        return case
-    zeros = {n: np.zeros_like(a) for n, a in case.params.items() if n.startswith("bias_l")}
-    return replace(case, params={**case.params, **zeros})
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def save_case(
     """Write a case, whole or not at all.
 
     Args:
-        path: must not exist; ".npz" or ".safetensors" at its end says which file, else a folder.
+        path: ".npz" or ".safetensors" at its end says which file, else a folder. It must not
+            exist, but for an empty folder.
         layout_json, variant_json: what the case's arrays differ in from this project's.
         sizes: T, B, I, H, L and, with a head, V; None reads them from the arrays, which needs
             this project's own layout.

@@ -122,8 +122,8 @@ def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:
     case = sized_case(
         sizes,
         dtype=abilities.dtypes[0],
-        targets=implementation.form != "vjp",
-        head=implementation.head,
+        targets=implementation.head_inside is not None,
+        head=implementation.head_inside,
         variant=implementation.variant,
         seed=seed,
     )

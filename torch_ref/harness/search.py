@@ -122,7 +122,8 @@ def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
         **check.sizes,
         **implementation.sizes,
     }
-    if implementation.form == "vjp":
+    head = implementation.head_inside
+    if head is None:
         return cases(
             sizes=sizes,
             variant=implementation.variant,
@@ -130,7 +131,7 @@ def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
             magnitudes=_MAGNITUDES,
         )
     return model_cases(
-        heads=[implementation.head],
+        heads=[head],
         sizes=sizes,
         variant=implementation.variant,
         dtypes=abilities.dtypes,
