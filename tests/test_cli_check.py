@@ -52,6 +52,11 @@ def vjp(params, x, h0, c0):
         raise IndexError("list index out of range")
     return manual_lstm.vjp(params, x, h0, c0)
 """,
+    "malformed_late": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    return manual_lstm.vjp(params, x, h0, c0) if len(x) < 4 else None
+""",
     "malformed": """
 def vjp(params, x, h0, c0):
     return None
@@ -142,6 +147,14 @@ def test_an_answer_that_is_none(command):
     status, out, _ = command("check", "malformed:vjp", "--examples", 20)
     assert status == 1
     assert "returned NoneType but must return" in " ".join(out.split())
+
+
+def test_an_answer_that_is_malformed_in_the_middle(command):
+    """It disagrees, exit status 1: nothing crashed, and the sentence is the same as at once."""
+    status, out, _ = command("check", "malformed_late:vjp", "--examples", 40)
+    assert status == 1
+    assert "malformed_late:vjp returned NoneType but must return" in " ".join(out.split())
+    assert "MalformedAnswer" not in out
 
 
 def test_json_and_nothing_else(command):

@@ -11,7 +11,9 @@ from hypothesis.errors import HypothesisException
 
 from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.checks import Check, CheckFailed
+from torch_ref.harness.contract import MalformedAnswer
 from torch_ref.harness.judge import Inconclusive, Subject
+from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
 from torch_ref.oracles.case import Case
 
@@ -97,6 +99,9 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         comparison = check.function(subject, case)
     except (Inconclusive, NotImplementedError):
         return Found(check.name, None, (), 0)
+    except (MalformedAnswer, MalformedResult) as error:
+        comparison = None
+        failure = Failure(check.name, check.catches, str(error), case)
     except CheckFailed as error:
         comparison = error.comparison
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
