@@ -277,10 +277,10 @@ def test_nothing_is_overwritten(tmp_path: Path, form: str) -> None:
 
 def test_an_empty_folder_is_filled_and_one_that_holds_anything_is_not(tmp_path: Path) -> None:
     """The {result} that a program is given is refused, or something of somebody's is lost."""
-    for name in ("empty", "full", "empty.npz"):
+    for name in ("empty", "full", "empty.npz", "linked"):
         (tmp_path / name).mkdir()
     (tmp_path / "full/.hidden").write_text("mine")
-    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "link").symlink_to("linked")
     save_case(loss_case(), tmp_path / "empty")
     assert_same_bits(arrays_of(load_case(tmp_path / "empty")), arrays_of(loss_case()))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
