@@ -1,12 +1,14 @@
 """`manual-lstm check`: somebody's LSTM against the truth."""
 
+import ctypes
 import importlib
+import os
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import Annotated, Any, Literal
@@ -29,7 +31,7 @@ from torch_ref.harness.failing import save_failing
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
-from torch_ref.harness.theirs import is_theirs
+from torch_ref.harness.theirs import is_theirs, theirs
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
@@ -39,6 +41,7 @@ PAIR_SECONDS = 60.0
 
 
 def check(
+    context: typer.Context,
     target: Annotated[
         str | None, typer.Argument(metavar="package.module:object", help="What to check.")
     ] = None,
@@ -64,7 +67,10 @@ def check(
     ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
-    timeout: Annotated[float, typer.Option(min=0.01, help="Of one run, in seconds.")] = 10.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Of one run, in seconds.  [default: 10, for a program]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the report here; - is stdout.")
@@ -81,8 +87,8 @@ def check(
     """
     if sum(given is not None for given in (target, command, dump)) != 1:
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
-    if layout is not None and target is None:
-        raise ValueError("--layout is for package.module:object: files are in manual_lstm's own.")
+    what = "target" if target is not None else "command" if command is not None else "dump"
+    _require_of_use(context, what)
     check_html(html)
     if dump is not None:
         report = check_dump(dump)
@@ -101,15 +107,20 @@ def check(
         )
     else:
         assert target is not None
-        implementation = load_target(target)
+        with _prints_to_stderr():
+            implementation = load_target(target)
+        if timeout is not None:
+            implementation = replace(implementation, timeout=timeout)
         if layout is not None:
             found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
             implementation = replace(implementation, layout=found)
     words = ["check", *_same_implementation(target, command, head.value, without)]
     words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
+    words += ["--timeout", f"{timeout:g}"] if timeout is not None else []
     try:
-        report = _run(implementation, case, examples, jobs, seed)
+        with _prints_to_stderr():
+            report = _run(implementation, case, examples, jobs, seed)
     except Exception as error:
         if isinstance(error, ValueError) and not is_theirs(error):
             raise
@@ -123,10 +134,11 @@ def check(
         words += ["--case", str(save_failing(report.failures[0].case))]
     else:
         words += ["--examples", str(examples), "--seed", str(seed)]
-    diagnosis = _diagnosed(implementation, report, seed)
     given = load_case(case) if case is not None else None
     blindness = blind_spots(given) if given is not None else None
-    maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
+    with _prints_to_stderr():
+        diagnosis = _diagnosed(implementation, report, seed)
+        maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
     _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
 
@@ -161,7 +173,8 @@ def load_target(target: str) -> Implementation:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found: Any = importlib.import_module(module_name)
+        with theirs():
+            found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"target {target!r} cannot be imported: {error}.") from None
     except Exception as error:
@@ -173,6 +186,49 @@ def load_target(target: str) -> Implementation:
             raise ValueError(f"target {target!r}: {module_name} has no {attribute}.")
         found = getattr(found, name)
     return as_implementation(found, name=target)
+
+
+# What each of the options is for, and why not for the rest.
+_NOT_OF_USE = {
+    "layout": (("target",), "files are in manual_lstm's own"),
+    **dict.fromkeys(
+        ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
+    ),
+    **dict.fromkeys(
+        ("case", "examples", "jobs", "timeout", "seed"),
+        (("target", "command"), "nothing is run for --dump"),
+    ),
+}
+_WORDS = {"target": "package.module:object", "command": "--command"}
+
+
+def _require_of_use(context: typer.Context, what: str) -> None:
+    """ValueError for an option that would be ignored."""
+    for name, (of_use, reason) in _NOT_OF_USE.items():
+        source = context.get_parameter_source(name)
+        if what not in of_use and source is not None and source.name == "COMMANDLINE":
+            targets = " and ".join(_WORDS[each] for each in of_use)
+            raise ValueError(f"--{name} is for {targets}: {reason}.")
+
+
+@contextmanager
+def _prints_to_stderr() -> Iterator[None]:
+    """What an implementation prints, in whatever language, is no part of the report."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of the two is closed
+        kept = -1
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stderr.flush()
+        ctypes.CDLL(None).fflush(None)  # what a C library still holds back
+        if kept >= 0:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _run(

@@ -29,7 +29,8 @@ from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
-from torch_ref.harness.contract import MalformedAnswer, as_implementation
+from torch_ref.harness.answers import MalformedAnswer
+from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject, given_case
 from torch_ref.harness.layout import Layout

@@ -87,6 +87,8 @@ def clipping_of(
     actual: Mapping[str, Array], expected: Mapping[str, Array], allowed: Mapping[str, Array]
 ) -> Clipping | None:
     """At what limit gradients are cut off that else are the expected ones; None if they are not."""
+    if not actual:
+        return None
     a, e, b = (
         np.concatenate([np.ravel(each[name]) for name in actual])
         for each in (actual, expected, allowed)

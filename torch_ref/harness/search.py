@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
 from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import Check, CheckFailed
-from torch_ref.harness.contract import MalformedAnswer
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
@@ -107,7 +107,7 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
     except Exception as error:
         comparison = None
-        sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ")
+        sentence = f"It raises {type(error).__name__}: {error}".rstrip(":. ") + "."
         failure = Failure(check.name, check.catches, sentence, case, None, error)
     return Found(check.name, failure, comparison.tensors if comparison else (), 1)
 
