@@ -23,7 +23,7 @@ from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
 from torch_ref.harness.campaign import CheckReport, check_implementation
-from torch_ref.harness.checks import check_called_twice
+from torch_ref.harness.checks import check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange import load_case
@@ -261,6 +261,7 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
     if not numbers or any(failure.error is not None for failure in wrong):
         return None
     simpler = report.scale is not None or report.clipping is not None
+    simpler |= wrong[0].check == check_shapes_and_dtypes.__name__
     compared = [failure.case for failure in wrong if failure.comparison is not None]
     looking = "looking for what explains this"
     with Console(stderr=True).status(looking) as status:

@@ -180,11 +180,11 @@ def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Ca
         def loss(params: Any, x: Any, *states: Any) -> Any:
             return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
 
-        return loss
+        return theirs()(loss)
     assert implementation.vjp is not None
     vjp = implementation.vjp
     taken = len(_taken(vjp, 2, _state_names(layout)))
-    return lambda params, x, *states: vjp(params, x, *states[:taken])[0]
+    return theirs()(lambda params, x, *states: vjp(params, x, *states[:taken])[0])
 
 
 def states_taken(implementation: Implementation, layout: Layout) -> frozenset[str]:
