@@ -128,12 +128,7 @@ def check(
         sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
         raise typer.Exit(_status_of(error)) from None
 
-    if case is not None:
-        words += ["--case", case]
-    elif report.failures and report.failures[0].case is not None:
-        words += ["--case", str(save_failing(report.failures[0].case))]
-    else:
-        words += ["--examples", str(examples), "--seed", str(seed)]
+    words += ["--case", case] if case is not None else _kept(report, examples, seed)
     given = load_case(case) if case is not None else None
     blindness = blind_spots(given) if given is not None else None
     with _prints_to_stderr():
@@ -141,6 +136,17 @@ def check(
         maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
     _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
+
+
+def _kept(report: CheckReport, examples: int, seed: int) -> list[str]:
+    """The words that run what failed again: its case, kept as a file if it can be."""
+    failing = report.failures[0].case if report.failures else None
+    if failing is not None:
+        try:
+            return ["--case", str(save_failing(failing))]
+        except ValueError as error:  # the report itself is worth more
+            sys.stderr.write(f"manual-lstm: the failing case is not kept: {error}\n")
+    return ["--examples", str(examples), "--seed", str(seed)]
 
 
 def _tell(

@@ -87,7 +87,7 @@ def diff(
             f"{seconds:.1f} s\n",
             highlight=False,
         )
-        console.print(comparison_table(comparison), highlight=False)
+        console.print(comparison_table(comparison, width=console.width), highlight=False)
         console.print()
         console.print(summary(comparison, *sides), highlight=False)
         if blindness is not None:
