@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from torch_ref.cli.page import Html, check_html
+from torch_ref.cli.page import Html, check_outputs
 from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
@@ -89,7 +89,7 @@ def check(
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
     what = "target" if target is not None else "command" if command is not None else "dump"
     _require_of_use(context, what)
-    check_html(html)
+    check_outputs(html, json)
     if dump is not None:
         report = check_dump(dump)
         maps = maps_of_dump(dump) if html is not None else None
@@ -158,12 +158,12 @@ def _tell(
     blindness: Blindness | None = None,
     maps: Maps | None = None,
 ) -> None:
-    if html is not None:
-        write_html(check_page(report, reproduce, diagnosis, blindness, maps), html)
+    if json != "-":  # first: what cannot be written must not take the report with it
+        print_check(Console(), report, reproduce, diagnosis, blindness)
     if json is not None:
         write_json(check_json(report, reproduce, diagnosis, blindness), json)
-    if json != "-":
-        print_check(Console(), report, reproduce, diagnosis, blindness)
+    if html is not None:
+        write_html(check_page(report, reproduce, diagnosis, blindness, maps), html)
 
 
 def load_target(target: str) -> Implementation:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from torch_ref.cli.page import Html, check_html
+from torch_ref.cli.page import Html, check_outputs
 from torch_ref.cli.window import (
     Batch,
     DType,
@@ -61,7 +61,7 @@ def diff(
     --head none, inputs and the gradient of every output, all drawn at random.
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
-    check_html(html)
+    check_outputs(html, json)
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()

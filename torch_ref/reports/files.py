@@ -1,11 +1,35 @@
 """A report as a file, whole or not at all."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 # A name from the command line may hold bytes that are no UTF-8: they are written as \udcff.
 _LONE = "backslashreplace"
+
+
+def require_writable(target: str | None, option: str) -> None:
+    """Before long work: whether what it will be written to can be there, as far as that is known.
+
+    Args:
+        target, option: as for `write_whole`; None is no file, "-" standard output.
+
+    Raises:
+        ValueError: as `write_whole` would, in its words.
+    """
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    number = 0
+    if path.is_dir():
+        number = errno.EISDIR
+    elif not path.parent.is_dir():
+        number = errno.ENOENT
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        number = errno.EACCES
+    if number:
+        raise ValueError(_cannot(option, target, os.strerror(number)))
 
 
 def write_whole(text: str, target: str, option: str) -> None:
@@ -43,4 +67,8 @@ def write_whole(text: str, target: str, option: str) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise ValueError(f"{option} file {target!r} cannot be written: {error.strerror}.") from None
+        raise ValueError(_cannot(option, target, error.strerror)) from None
+
+
+def _cannot(option: str, target: str, reason: str | None) -> str:
+    return f"{option} file {target!r} cannot be written: {reason}."

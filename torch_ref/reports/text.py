@@ -45,6 +45,7 @@ def _narrow(table: Table, comparison: Comparison) -> Table:
         table.add_column(header, justify="right" if header in COLUMNS[1:] else "left")
     for tensor in comparison.tensors:
         cells = dict(zip(COLUMNS, tensor_cells(tensor), strict=True))
+        cells["max abs"] = tensor.reason or cells["max abs"]
         table.add_row(*(cells[header] for header in _NARROW_COLUMNS), _verdict(tensor))
     return table
 
