@@ -245,14 +245,15 @@ def test_a_callable_that_does_not_come_back(check):
     [
         (("zoo:lists", "--dtype", "float64"), "--dtype is for --command: of a callable"),
         (("zoo:lists", "--head", "none"), "--head is for --command"),
+        (("zoo:lists", "--jobs", "2"), "--jobs is 2 but zoo:lists cannot be sent to another pro"),
         (("zoo:lists", "--without", "h0"), "--without is for --command"),
         (("--dump", "x", "--case", "x"), "--case is for package.module:object and --command: no"),
         (("--dump", "x", "--jobs", "2"), "--jobs is for package.module:object and --command"),
         (("--command", "a", "--layout", "torch"), "--layout is for package.module:object: files"),
     ],
 )
-def test_an_option_that_would_be_ignored(check, arguments, words):
-    """It is said, not passed over."""
+def test_an_option_that_is_of_no_use(check, arguments, words):
+    """It is passed over, or taken for a crash."""
     status, _, err = check(*arguments)
     assert status == 2
     assert words in err

@@ -3,6 +3,7 @@
 import ctypes
 import importlib
 import os
+import pickle
 import shlex
 import signal
 import sys
@@ -242,6 +243,8 @@ def _run(
 ) -> CheckReport:
     if path is not None:
         return check_implementation(implementation, case=load_case(path))
+    if jobs > 1:
+        _require_sendable(implementation, jobs)
     with _pool(jobs) as executor, _bar(examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
@@ -278,6 +281,16 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
             case=compared[0] if compared else None,
             tell=lambda what: status.update(f"{looking}: {what}"),
         )
+
+
+def _require_sendable(implementation: Implementation, jobs: int) -> None:
+    try:
+        pickle.dumps(implementation)
+    except Exception as error:
+        raise ValueError(
+            f"--jobs is {jobs} but {implementation.name} cannot be sent to another process "
+            f"({error}): define it at the top of its module, or leave out --jobs."
+        ) from None
 
 
 @contextmanager

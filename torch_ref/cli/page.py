@@ -15,10 +15,10 @@ Html = Annotated[
 
 def check_outputs(html: str | None, json: str | None) -> None:
     """ValueError, before any work is done, where the page or the JSON could not be written."""
-    require_writable(json, "--json")
+    require_writable(json, "--json file")
     if html is None:
         return
     if html == "-":
         raise ValueError("--html is '-' but must be a file's name: only --json has stdout.")
-    require_writable(html, "--html")
+    require_writable(html, "--html file")
     require_jinja2()

@@ -128,7 +128,10 @@ def train(
         raise ValueError("--plot draws the history, so --history must be given too.")
     if resume and checkpoint is None:
         raise ValueError("--resume goes on from a checkpoint, so --checkpoint must be given too.")
-    require_writable(json, "--json")
+    require_writable(json, "--json file")
+    require_writable(checkpoint, "checkpoint")
+    for drawn in (plot, monitor_plot):
+        require_writable(drawn, "plot")
     if plot is not None or monitor_plot is not None:
         require_matplotlib()
     if resume:

@@ -9,14 +9,15 @@ from pathlib import Path
 _LONE = "backslashreplace"
 
 
-def require_writable(target: str | None, option: str) -> None:
+def require_writable(target: str | None, what: str) -> None:
     """Before long work: whether what it will be written to can be there, as far as that is known.
 
     Args:
-        target, option: as for `write_whole`; None is no file, "-" standard output.
+        target: the file; None is none, and "-" standard output.
+        what: it is, for the error: "--json file", "checkpoint".
 
     Raises:
-        ValueError: as `write_whole` would, in its words.
+        ValueError: it is a folder, its folder does not exist, or it may not be written to.
     """
     if target is None or target == "-":
         return
@@ -29,7 +30,7 @@ def require_writable(target: str | None, option: str) -> None:
     elif not os.access(path if path.exists() else path.parent, os.W_OK):
         number = errno.EACCES
     if number:
-        raise ValueError(_cannot(option, target, os.strerror(number)))
+        raise ValueError(f"{what} {target!r} cannot be written: {os.strerror(number)}.")
 
 
 def write_whole(text: str, target: str, option: str) -> None:
@@ -67,8 +68,4 @@ def write_whole(text: str, target: str, option: str) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise ValueError(_cannot(option, target, error.strerror)) from None
-
-
-def _cannot(option: str, target: str, reason: str | None) -> str:
-    return f"{option} file {target!r} cannot be written: {reason}."
+        raise ValueError(f"{option} file {target!r} cannot be written: {error.strerror}.") from None
