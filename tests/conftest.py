@@ -1,9 +1,11 @@
-"""Hypothesis profiles: `dev`, the default, and `ci`, chosen by HYPOTHESIS_PROFILE."""
+"""Hypothesis profiles, `dev`, the default, and `ci`, chosen by HYPOTHESIS_PROFILE; the C++ LSTM."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
+from cpp import HEADER, SOURCES, compile_program
 from hypothesis import HealthCheck, settings
 
 # No limit on time: a shared machine decides how long an example takes, not the code.
@@ -20,3 +22,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 pytest.register_assert_rewrite("agreement", "chromium", "pages", "planted")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def my_lstm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The LSTM of tests/foreign as a program."""
+    target = tmp_path_factory.mktemp("cpp") / "my_lstm"
+    return compile_program(sorted(SOURCES.glob("*.cpp")), target, f"-I{HEADER}")

@@ -10,8 +10,9 @@ import torch
 import manual_lstm as ml
 from torch_ref import Implementation, Layout, check_implementation, diagnose, preset
 from torch_ref.harness.adapters import from_module, from_steps, from_torch, gradients_from_update
+from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.contract import MalformedAnswer, as_implementation, run_implementation
+from torch_ref.harness.contract import as_implementation, run_implementation
 
 SIZES = {"I": 3, "H": 4, "L": 2}
 

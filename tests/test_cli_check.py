@@ -15,6 +15,8 @@ import pytest
 import manual_lstm
 from torch_ref import load_case, run_case, save_result
 from torch_ref.cli import main
+from torch_ref.harness.cases import sized_case
+from torch_ref.harness.failing import save_failing
 
 MODULES = {
     "right": """
@@ -51,6 +53,11 @@ def vjp(params, x, h0, c0):
     if len(x) > 4:
         raise IndexError("list index out of range")
     return manual_lstm.vjp(params, x, h0, c0)
+""",
+    "malformed_late": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    return manual_lstm.vjp(params, x, h0, c0) if len(x) < 4 else None
 """,
     "malformed": """
 def vjp(params, x, h0, c0):
@@ -129,6 +136,29 @@ def test_what_cannot_be_checked(command, target, status, words):
     assert err.count("\n") == 1
 
 
+def test_a_report_that_is_lost_with_the_failing_case(command):
+    """Where the case cannot be kept the verdict is still told, and how to find the case again."""
+    Path("out").write_text("mine", encoding="utf-8")
+    status, out, err = command("check", "wrong:vjp", "--examples", 40)
+    assert status == 1
+    assert "DISAGREES" in out
+    assert "Again:  manual-lstm check wrong:vjp --examples 40 --seed 0" in out
+    assert err == (
+        "manual-lstm: the failing case is not kept: folder 'out' cannot be made: File exists.\n"
+    )
+
+
+def test_two_runs_that_keep_the_same_case(tmp_path, monkeypatch):
+    """The slower of two that look before either writes loses its report."""
+    case = sized_case({"T": 2, "B": 1, "I": 2, "H": 2, "L": 1})
+    first = save_failing(case, tmp_path / "out")
+    with monkeypatch.context() as patch:
+        looks = iter([False])
+        exists = Path.exists
+        patch.setattr(Path, "exists", lambda path: next(looks, None) is None and exists(path))
+        assert save_failing(case, tmp_path / "out") == first
+
+
 def test_a_crash_in_the_middle(command):
     """Exit status 3, and the case on which it crashes is kept."""
     status, out, _ = command("check", "crashes_late:vjp", "--examples", 40)
@@ -142,6 +172,14 @@ def test_an_answer_that_is_none(command):
     status, out, _ = command("check", "malformed:vjp", "--examples", 20)
     assert status == 1
     assert "returned NoneType but must return" in " ".join(out.split())
+
+
+def test_an_answer_that_is_malformed_in_the_middle(command):
+    """It disagrees, exit status 1: nothing crashed, and the sentence is the same as at once."""
+    status, out, _ = command("check", "malformed_late:vjp", "--examples", 40)
+    assert status == 1
+    assert "malformed_late:vjp returned NoneType but must return" in " ".join(out.split())
+    assert "MalformedAnswer" not in out
 
 
 def test_json_and_nothing_else(command):
@@ -173,7 +211,8 @@ def test_json_and_nothing_else(command):
         (("--command", "./nowhere {case} {result}"), "program './nowhere' cannot be run"),
         (("--command", "a {case} {result}", "--without", "x"), "without is 'x' but must be one of"),
         (("right:vjp", "--examples", "0"), "--examples"),
-        (("right:vjp", "--json", "nowhere/report.json"), "cannot be written"),
+        (("crashes:vjp", "--json", "nowhere/report.json"), "cannot be written"),  # not run
+        (("crashes:vjp", "--html", "nowhere/report.html"), "cannot be written"),
     ],
 )
 def test_wrong_usage(command, arguments, words):

@@ -1,6 +1,7 @@
 """`manual-lstm diff`: what it prints, what it exits with, what it leaves behind."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 from bad_texts import BAD_TEXTS, bad_text
 from planted import MISTAKES, plant
 
+from torch_ref import load_case
 from torch_ref.cli import main
 
 SMALL = ["--steps", "3", "--batch", "2", "--inputs", "4", "--hidden", "3", "--no-blind-spots"]
@@ -213,9 +215,62 @@ def test_no_command_that_counts_as_success(command):
     assert "diff" in out
     assert err == ""
     assert command("nonsense") == (2, "", "manual-lstm: No such command 'nonsense'. Try --help.\n")
+    near = "manual-lstm: No such command 'chek'. Did you mean 'check'? Try --help.\n"
+    assert command("chek") == (2, "", near)
     status, out, _ = command("diff", "--help")
     assert status == 0
     assert "--json" in out
+
+
+def test_a_window_without_a_head_that_has_one(command, tmp_path):
+    """With --head none there are dy and real inputs, for `diff` and for `case`, the same ones."""
+    words = [
+        "--head",
+        "none",
+        "--steps",
+        3,
+        "--batch",
+        2,
+        "--inputs",
+        4,
+        "--hidden",
+        3,
+        "--seed",
+        5,
+    ]
+    status, out, _ = command("diff", *words, "--json", "-", "--no-blind-spots")
+    assert status == 0
+    report = json.loads(out)
+    assert report["tensors"][0]["name"] == "y"
+    assert "--head none" in report["reproduce"]
+    status, out, _ = command("case", *words, "--out", tmp_path / "case")
+    assert status == 0
+    assert "T=3 B=2 I=4 H=3 L=1, float64, no head" in out
+    case = load_case(tmp_path / "case")
+    assert case.targets is None
+    assert case.dy is not None
+    assert len(np.unique(case.x)) == case.x.size
+    status, _, err = command("case", *words[:2], "--text", "mine.txt", "--out", tmp_path / "text")
+    assert status == 2
+    assert "--text is 'mine.txt' but there is none with --head none" in err
+
+
+def test_sizes_that_no_memory_holds(command):
+    """One line and exit status 2."""
+    words = ["diff", "--head", "none", "--steps", 10**12, "--inputs", 10**4, "--hidden", 1]
+    status, out, err = command(*words)
+    assert (status, out) == (2, "")
+    assert "manual-lstm: there is not enough memory (Unable to allocate" in err
+    assert err.endswith("): choose smaller sizes.\n")
+
+
+def test_a_terminal_that_cannot_show_a_letter(command, monkeypatch, tmp_path):
+    """The report of long work is lost for one letter that ASCII has not."""
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert command("case", "--out", tmp_path / "ä", "--steps", 2, "--inputs", 2)[0] == 0
+    terminal.flush()
+    assert b"\\xe4: T=2 B=1 V=2 H=2 L=1" in terminal.buffer.getvalue()
 
 
 def test_a_report_that_leaves_something_else_behind(command, tmp_path):

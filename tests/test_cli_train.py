@@ -104,6 +104,15 @@ def test_a_comparison_that_agrees_with_a_wrong_side(monkeypatch):
     assert "They part at window 3" in call(*words, status=1).stdout
 
 
+@pytest.mark.parametrize("option", ["--checkpoint", "--plot", "--json"])
+def test_a_training_that_is_lost_for_a_missing_folder(tmp_path, option):
+    """It is said before the first window, of which the history would have the loss."""
+    history = tmp_path / "h.jsonl"
+    words = ["--inputs", 3, "--windows", 3, "--history", history, option, tmp_path / "no/file.npz"]
+    assert "file.npz' cannot be written: No such file or directory." in refused("train", *words)
+    assert not history.exists()
+
+
 def test_a_prediction_without_its_probabilities(tmp_path):
     """predict prints each choice with the probabilities, and the text with its prompt."""
     path = tmp_path / "c.npz"

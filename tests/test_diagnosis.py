@@ -24,8 +24,9 @@ from torch_ref.diagnosis.interpreter import run_table
 from torch_ref.diagnosis.matching import joint
 from torch_ref.diagnosis.planted import planted_loss, planted_vjp
 from torch_ref.diagnosis.table import Table, backward_table
+from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.contract import Implementation, MalformedAnswer
+from torch_ref.harness.contract import Implementation
 from torch_ref.harness.judge import Subject
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.variant import STANDARD, Variant

@@ -161,6 +161,22 @@ def test_what_a_program_left_out_stays_missing_and_the_rest_is_demanded(tmp_path
             load_result(tmp_path / f"no-{name}", case)
 
 
+@pytest.mark.parametrize("axes", [-1, 2])
+def test_axes_of_length_one_at_the_end_are_no_fault(tmp_path: Path, axes: int) -> None:
+    """A language without scalars and vectors, or that drops such axes, can write a result."""
+    case = stack_case()
+    params = {**case.params, "weight_ih_l0": case.params["weight_ih_l0"][:, :1].copy()}
+    one = replace(case, x=case.x[..., :1].copy(), params=params)
+    results = run_manual(one)
+    save_result(results, one, tmp_path / "result")
+    for name, value in results.items():
+        other = value.reshape(*value.shape, *(1,) * axes) if axes > 0 else value
+        other = other[..., 0] if axes < 0 and value.shape[-1] == 1 else other
+        np.save(tmp_path / f"result/{name}.npy", np.asfortranarray(other))
+    assert np.load(tmp_path / "result/dx.npy").ndim == (5 if axes > 0 else 2)
+    assert_same_bits(load_result(tmp_path / "result", one), results)
+
+
 BAD_CASES: list[tuple[str, Callable[[Path], None], str]] = [
     ("missing", remove("c0.npy"), r"case: c0 is missing but must be \(L, B, H\)\."),
     ("missing scalar", remove("dloss.npy"), r"dloss is missing but must be \(\)\."),
@@ -230,7 +246,7 @@ def test_a_wrong_case_is_refused_in_a_sentence_that_names_it(
     ("change", "sentence"),
     [
         (put("dx.npy", X[0]), r"dx has shape \(2, 4\) but must be \(3, 2, 4\)\."),
-        (put("loss.npy", np.zeros(1, "f4")), r"loss has shape \(1,\) but must be \(\)\."),
+        (put("loss.npy", np.zeros(2, "f4")), r"loss has shape \(2,\) but must be \(\)\."),
         (put("dx.npy", X.astype("f8")), r"dx is float64 but must be float32, the case's own"),
         (put("dx.npy", NAN), r"dx\[1, 0, 1\] is nan but every element must be finite"),
         (

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from torch_ref import compare_gradients
 from torch_ref.reports.as_json import comparison_json, write_json
+from torch_ref.reports.files import require_writable, write_whole
 from torch_ref.reports.names import element_name
 from torch_ref.reports.text import comparison_table, summary
 
@@ -25,7 +27,7 @@ LARGE = {
 
 def printed(comparison, width=80):
     console = Console(file=io.StringIO(), width=width)
-    console.print(comparison_table(comparison))
+    console.print(comparison_table(comparison, width=width))
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
@@ -79,6 +81,18 @@ def test_a_line_that_does_not_fit():
     assert "…" not in text
 
 
+def test_a_narrow_terminal_that_cuts_off_the_verdict():
+    """In 40 columns every name, share and verdict is whole, and a NaN says so."""
+    wrong = {"dx": np.full((2, 1, 3), np.nan)}
+    text = printed(small_and_wrong(wrong), width=40)
+    assert "…" not in text
+    bias, dx, *_ = text.splitlines()[1:]
+    assert bias.split() == ["dbias_l0", "0.0e+00", "0%", "ok"]
+    assert dx.split()[0] == "dx"
+    assert dx.split()[-1] == "WRONG"
+    assert "nan where 1 was" in " ".join(text.split())
+
+
 def test_a_table_that_hides_a_wrong_tensor():
     """Right and wrong tensors each have their line, and what cannot be compared says why."""
     text = printed(small_and_wrong({"dx": np.full((2, 1, 3), np.nan), "extra": np.ones(1)}))
@@ -120,6 +134,25 @@ def test_a_number_that_json_does_not_know():
         (0, 0, 0),
     )
     assert json.loads(json.dumps(report, allow_nan=False))["reproduce"] == "again"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("", "Is a directory"), ("nowhere/x", "No such file or directory"), ("new", ""), ("old", "")],
+)
+def test_a_file_that_is_found_to_be_unwritable_after_the_work(tmp_path, name, reason):
+    """What can be known before is said before, in the words that come after."""
+    (tmp_path / "old").write_text("older", encoding="utf-8")
+    path = str(tmp_path / name)
+    if not reason:
+        require_writable(path, "--json file")
+        assert [each.name for each in tmp_path.iterdir()] == ["old"]
+        return
+    sentence = re.escape(f"--json file {path!r} cannot be written: {reason}.")
+    with pytest.raises(ValueError, match=sentence):
+        require_writable(path, "--json file")
+    with pytest.raises(ValueError, match=sentence):
+        write_whole("text", path, "--json")
 
 
 def test_half_a_report(tmp_path, monkeypatch):

@@ -6,10 +6,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from exchange_files import assert_same_bits, stack_case
 
 import manual_lstm
 from torch_ref import Implementation, check_implementation
+from torch_ref.compare.diff import run_manual
 from torch_ref.harness.layout_fields import LayoutFields
+from torch_ref.harness.program import run_program
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "your_lstm.md").read_text(encoding="utf-8")
@@ -80,6 +83,16 @@ def test_a_wrong_line_in_an_lstm_of_another_style(name, made, tmp_path, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     report = check_implementation(made(name), examples=40)
     assert report.verdict == "disagree"
+
+
+@pytest.mark.parametrize("by", ["json.dumps", "save_result("])
+def test_a_program_in_the_docs_that_leaves_no_right_result(by, tmp_path):
+    """A page that shows a file too few, or a function that refuses the folder of a result."""
+    (block,) = [each for each in BLOCKS if by in each and "sys.argv" in each]
+    (tmp_path / "program.py").write_text(block, encoding="utf-8")
+    command = f"{sys.executable} '{tmp_path / 'program.py'}' {{case}} {{result}}"
+    case = stack_case()
+    assert_same_bits(run_program(command, case, timeout=60), run_manual(case))
 
 
 def test_an_lstm_whose_layout_is_found(made):

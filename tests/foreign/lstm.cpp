@@ -163,9 +163,7 @@ Network::Network(int inputs, int hidden, int num_layers, int classes, bool outpu
     for (int k = 0; k < num_layers; ++k) layers.emplace_back(k == 0 ? inputs : hidden, hidden);
 }
 
-float Network::forward(const std::vector<Vector>& xs, const std::vector<int>& targets,
-                       Mistake mistake) {
-    outputs.clear();
+std::vector<Vector> Network::forward_layers(const std::vector<Vector>& xs, Mistake mistake) {
     for (Layer& layer : layers) {
         layer.steps.clear();
         if (mistake == Mistake::state_not_kept) {
@@ -173,10 +171,27 @@ float Network::forward(const std::vector<Vector>& xs, const std::vector<int>& ta
             layer.c.assign(layer.c.size(), 0.0f);
         }
     }
+    std::vector<Vector> hs = xs;
+    for (Vector& v : hs)
+        for (Layer& layer : layers) v = layer.forward(v);
+    return hs;
+}
+
+std::vector<Vector> Network::backward_layers(std::vector<Vector> from_above,
+                                             std::vector<Vector>& dh, std::vector<Vector>& dc,
+                                             Mistake mistake) {
+    for (std::size_t k = layers.size(); k-- > 0;)
+        from_above = layers[k].backward(from_above, dh[k], dc[k], mistake);
+    return from_above;
+}
+
+float Network::forward(const std::vector<Vector>& xs, const std::vector<int>& targets,
+                       Mistake mistake) {
+    outputs.clear();
+    const std::vector<Vector> hs = forward_layers(xs, mistake);
     float error = 0;
     for (std::size_t t = 0; t < xs.size(); ++t) {
-        Vector v = xs[t];
-        for (Layer& layer : layers) v = layer.forward(v);
+        Vector v = hs[t];
         if (has_output_layer) {
             Vector logits(V.rows);
             add_product(V, with_bias_neuron(v), logits);
@@ -207,7 +222,5 @@ std::vector<Vector> Network::backward(const std::vector<int>& targets, float sca
         }
         from_above[t] = d;
     }
-    for (std::size_t k = layers.size(); k-- > 0;)
-        from_above = layers[k].backward(from_above, dh[k], dc[k], mistake);
-    return from_above;
+    return backward_layers(from_above, dh, dc, mistake);
 }

@@ -73,6 +73,14 @@ struct Network {
 
     Network(int inputs, int hidden, int num_layers, int classes, bool output_layer);
 
+    // The top layer's h at every step.
+    std::vector<Vector> forward_layers(const std::vector<Vector>& xs, Mistake mistake);
+
+    // from_above[t] is de/dh of the top layer at step t, dh[k] and dc[k] are as for a layer. Adds
+    // to dW and dU. Gives de/dx for each step.
+    std::vector<Vector> backward_layers(std::vector<Vector> from_above, std::vector<Vector>& dh,
+                                        std::vector<Vector>& dc, Mistake mistake);
+
     // The mean cross-entropy over the time steps.
     float forward(const std::vector<Vector>& xs, const std::vector<int>& targets, Mistake mistake);
 

@@ -82,8 +82,17 @@ void run(const std::string& in, const std::string& out, Mistake mistake) {
     const auto x = manual_lstm::read(in, "x"), h0 = manual_lstm::read(in, "h0");
     const auto c0 = manual_lstm::read(in, "c0"), dh_n = manual_lstm::read(in, "dh_n");
     const auto dc_n = manual_lstm::read(in, "dc_n");
-    const auto targets = manual_lstm::read<int>(in, "targets");
-    const auto dloss = manual_lstm::read<double>(in, "dloss");
+    const bool loss_inside = manual_lstm::has(in, "targets");
+    Array<int> targets;
+    Array<double> dloss;
+    Array<float> dy, loss, y;
+    if (loss_inside) {
+        targets = manual_lstm::read<int>(in, "targets");
+        dloss = manual_lstm::read<double>(in, "dloss");
+    } else {
+        dy = manual_lstm::read(in, "dy");
+        y = Array<float>(dy.shape);
+    }
     const std::size_t T = x.shape[0], B = x.shape[1], I = x.shape[2];
     const std::size_t L = h0.shape[0], H = h0.shape[2];
 
@@ -93,13 +102,15 @@ void run(const std::string& in, const std::string& out, Mistake mistake) {
     for (std::size_t k = 0; k < L; ++k) load(network.layers[k], in, std::to_string(k));
     if (output_layer) load_output_layer(network, in);
 
-    Array<float> loss, h_n(h0.shape), c_n(h0.shape), dx(x.shape), dh0(h0.shape), dc0(h0.shape);
+    manual_lstm::begin_result(out);
+    Array<float> h_n(h0.shape), c_n(h0.shape), dx(x.shape), dh0(h0.shape), dc0(h0.shape);
     for (std::size_t b = 0; b < B; ++b) {
-        std::vector<Vector> xs, dh, dc;
+        std::vector<Vector> xs, from_above, dh, dc, dxs;
         std::vector<int> wanted;
         for (std::size_t t = 0; t < T; ++t) {
             xs.push_back(row(x, t, b));
-            wanted.push_back(targets(t, b));
+            if (loss_inside) wanted.push_back(targets(t, b));
+            else from_above.push_back(row(dy, t, b));
         }
         for (std::size_t k = 0; k < L; ++k) {
             network.layers[k].h = row(h0, k, b);
@@ -107,9 +118,15 @@ void run(const std::string& in, const std::string& out, Mistake mistake) {
             dh.push_back(row(dh_n, k, b));
             dc.push_back(row(dc_n, k, b));
         }
-        loss() += network.forward(xs, wanted, mistake) / float(B);
-        const float scale = float(dloss() / double(T * B));
-        const std::vector<Vector> dxs = network.backward(wanted, scale, dh, dc, mistake);
+        if (loss_inside) {
+            loss() += network.forward(xs, wanted, mistake) / float(B);
+            const float scale = float(dloss() / double(T * B));
+            dxs = network.backward(wanted, scale, dh, dc, mistake);
+        } else {
+            const std::vector<Vector> hs = network.forward_layers(xs, mistake);
+            for (std::size_t t = 0; t < T; ++t) set_row(y, t, b, hs[t]);
+            dxs = network.backward_layers(from_above, dh, dc, mistake);
+        }
         for (std::size_t t = 0; t < T; ++t) set_row(dx, t, b, dxs[t]);
         for (std::size_t k = 0; k < L; ++k) {
             set_row(h_n, k, b, network.layers[k].h);
@@ -121,7 +138,8 @@ void run(const std::string& in, const std::string& out, Mistake mistake) {
 
     for (std::size_t k = 0; k < L; ++k) store_gradients(network.layers[k], out, std::to_string(k));
     if (output_layer) store_output_gradients(network, out);
-    manual_lstm::write(out, "loss", loss);
+    if (loss_inside) manual_lstm::write(out, "loss", loss);
+    else manual_lstm::write(out, "y", y);
     manual_lstm::write(out, "h_n", h_n);
     manual_lstm::write(out, "c_n", c_n);
     manual_lstm::write(out, "dx", dx);

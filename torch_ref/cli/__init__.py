@@ -4,6 +4,7 @@ Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input, or an output that ca
 3 the implementation under test crashed; 4 it ran out of time.
 """
 
+import io
 import os
 import sys
 from typing import NoReturn, cast
@@ -50,14 +51,18 @@ def _commands(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line; bad input is one line on standard error and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 loses no report
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
     except _UsageError as error:
         message = " ".join(error.format_message().split())
-        _stop(f"{message.rstrip('.')}. Try --help.")
+        _stop(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} Try --help.")
     except ValueError as error:
         _stop(str(error))
+    except MemoryError as error:
+        _stop(f"there is not enough memory ({error}): choose smaller sizes.")
     except OSError as error:
         # What is still to be written cannot be: not even Python itself may try again.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

@@ -10,8 +10,8 @@ from rich.console import Console
 from torch_ref.cli.window import (
     Batch,
     DType,
-    HeadName,
     HeadOption,
+    HeadOrNone,
     Hidden,
     Inputs,
     Layers,
@@ -34,7 +34,9 @@ class FormName(StrEnum):
 
 
 def case(
-    out: Annotated[str, typer.Option(metavar="PATH", help="Where to; must not exist.")],
+    out: Annotated[
+        str, typer.Option(metavar="PATH", help="Where to; must not exist, or be empty.")
+    ],
     form: Annotated[
         FormName | None,
         typer.Option(help="A folder of .npy, or one file.  [default: as PATH ends]"),
@@ -45,7 +47,7 @@ def case(
     hidden: Hidden = None,
     layers: Layers = 1,
     dtype: Precision = DType.float64,
-    head: HeadOption = HeadName.linear,
+    head: HeadOption = HeadOrNone.linear,
     text: TextFile = None,
     seed: Seed = 0,
     json: Annotated[
@@ -54,7 +56,8 @@ def case(
 ) -> None:
     """Write the case that `manual-lstm diff` would compare on: weights, inputs, upstream gradients.
 
-    A folder of .npy files and case.json, or the same in one .npz or .safetensors file.
+    A folder of .npy files and case.json, or the same in one .npz or .safetensors file. With
+    --head none it has dy, the upstream gradient of every output, in place of targets.
     """
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     drawn = window.case()
@@ -66,8 +69,7 @@ def case(
     if json != "-":
         console = Console(soft_wrap=True, highlight=False)
         console.print(
-            f"{path}: T={steps} B={batch} V={drawn.x.shape[2]} H={drawn.h0.shape[2]} L={layers}, "
-            f"{dtype.value}, {head.value} head",
+            f"{path}: {' '.join(window.sizes_of(drawn))}, {dtype.value}, {head.words}",
             markup=False,
         )
         console.print(f"Again:  {reproduce}", markup=False)

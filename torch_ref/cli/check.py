@@ -1,12 +1,15 @@
 """`manual-lstm check`: somebody's LSTM against the truth."""
 
+import ctypes
 import importlib
+import os
+import pickle
 import shlex
 import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
 from typing import Annotated, Any, Literal
@@ -15,13 +18,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from torch_ref.cli.page import Html, check_html
-from torch_ref.cli.window import DType, HeadName
+from torch_ref.cli.page import Html, check_outputs
+from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
 from torch_ref.harness.campaign import CheckReport, check_implementation
-from torch_ref.harness.checks import check_called_twice
+from torch_ref.harness.checks import check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange import load_case
@@ -29,7 +32,7 @@ from torch_ref.harness.failing import save_failing
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
-from torch_ref.harness.theirs import is_theirs
+from torch_ref.harness.theirs import is_theirs, theirs
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
@@ -39,6 +42,7 @@ PAIR_SECONDS = 60.0
 
 
 def check(
+    context: typer.Context,
     target: Annotated[
         str | None, typer.Argument(metavar="package.module:object", help="What to check.")
     ] = None,
@@ -55,14 +59,19 @@ def check(
     layout: Annotated[
         str | None, typer.Option(help="Of a bare callable: a preset, or auto to find it.")
     ] = None,
-    head: Annotated[HeadName, typer.Option(help="Of a program.")] = HeadName.linear,
+    head: Annotated[
+        HeadOrNone, typer.Option(help="Of a program; none: it is given dy and writes y.")
+    ] = HeadOrNone.linear,
     dtype: Annotated[DType, typer.Option(help="Of a program.")] = DType.float32,
     without: Annotated[
         str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
     ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
-    timeout: Annotated[float, typer.Option(min=0.01, help="Of one run, in seconds.")] = 10.0,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Of one run, in seconds.  [default: 10, for a program]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the cases.")] = 0,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the report here; - is stdout.")
@@ -79,9 +88,9 @@ def check(
     """
     if sum(given is not None for given in (target, command, dump)) != 1:
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
-    if layout is not None and target is None:
-        raise ValueError("--layout is for package.module:object: files are in manual_lstm's own.")
-    check_html(html)
+    what = "target" if target is not None else "command" if command is not None else "dump"
+    _require_of_use(context, what)
+    check_outputs(html, json)
     if dump is not None:
         report = check_dump(dump)
         maps = maps_of_dump(dump) if html is not None else None
@@ -92,22 +101,27 @@ def check(
         implementation = Implementation(
             command,
             command=command,
-            head=head.value,
+            head=head.inside,
             dtype=dtype.value,
             timeout=timeout,
             without=frozenset(name.strip() for name in without.split(",") if name.strip()),
         )
     else:
         assert target is not None
-        implementation = load_target(target)
+        with _prints_to_stderr():
+            implementation = load_target(target)
+        if timeout is not None:
+            implementation = replace(implementation, timeout=timeout)
         if layout is not None:
             found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
             implementation = replace(implementation, layout=found)
     words = ["check", *_same_implementation(target, command, head.value, without)]
     words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
+    words += ["--timeout", f"{timeout:g}"] if timeout is not None else []
     try:
-        report = _run(implementation, case, examples, jobs, seed)
+        with _prints_to_stderr():
+            report = _run(implementation, case, examples, jobs, seed)
     except Exception as error:
         if isinstance(error, ValueError) and not is_theirs(error):
             raise
@@ -115,18 +129,25 @@ def check(
         sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
         raise typer.Exit(_status_of(error)) from None
 
-    if case is not None:
-        words += ["--case", case]
-    elif report.failures and report.failures[0].case is not None:
-        words += ["--case", str(save_failing(report.failures[0].case))]
-    else:
-        words += ["--examples", str(examples), "--seed", str(seed)]
-    diagnosis = _diagnosed(implementation, report, seed)
+    words += ["--case", case] if case is not None else _kept(report, examples, seed)
     given = load_case(case) if case is not None else None
     blindness = blind_spots(given) if given is not None else None
-    maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
+    with _prints_to_stderr():
+        diagnosis = _diagnosed(implementation, report, seed)
+        maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
     _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
+
+
+def _kept(report: CheckReport, examples: int, seed: int) -> list[str]:
+    """The words that run what failed again: its case, kept as a file if it can be."""
+    failing = report.failures[0].case if report.failures else None
+    if failing is not None:
+        try:
+            return ["--case", str(save_failing(failing))]
+        except ValueError as error:  # the report itself is worth more
+            sys.stderr.write(f"manual-lstm: the failing case is not kept: {error}\n")
+    return ["--examples", str(examples), "--seed", str(seed)]
 
 
 def _tell(
@@ -138,12 +159,12 @@ def _tell(
     blindness: Blindness | None = None,
     maps: Maps | None = None,
 ) -> None:
-    if html is not None:
-        write_html(check_page(report, reproduce, diagnosis, blindness, maps), html)
+    if json != "-":  # first: what cannot be written must not take the report with it
+        print_check(Console(), report, reproduce, diagnosis, blindness)
     if json is not None:
         write_json(check_json(report, reproduce, diagnosis, blindness), json)
-    if json != "-":
-        print_check(Console(), report, reproduce, diagnosis, blindness)
+    if html is not None:
+        write_html(check_page(report, reproduce, diagnosis, blindness, maps), html)
 
 
 def load_target(target: str) -> Implementation:
@@ -159,7 +180,8 @@ def load_target(target: str) -> Implementation:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        found: Any = importlib.import_module(module_name)
+        with theirs():
+            found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"target {target!r} cannot be imported: {error}.") from None
     except Exception as error:
@@ -173,11 +195,56 @@ def load_target(target: str) -> Implementation:
     return as_implementation(found, name=target)
 
 
+# What each of the options is for, and why not for the rest.
+_NOT_OF_USE = {
+    "layout": (("target",), "files are in manual_lstm's own"),
+    **dict.fromkeys(
+        ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
+    ),
+    **dict.fromkeys(
+        ("case", "examples", "jobs", "timeout", "seed"),
+        (("target", "command"), "nothing is run for --dump"),
+    ),
+}
+_WORDS = {"target": "package.module:object", "command": "--command"}
+
+
+def _require_of_use(context: typer.Context, what: str) -> None:
+    """ValueError for an option that would be ignored."""
+    for name, (of_use, reason) in _NOT_OF_USE.items():
+        source = context.get_parameter_source(name)
+        if what not in of_use and source is not None and source.name == "COMMANDLINE":
+            targets = " and ".join(_WORDS[each] for each in of_use)
+            raise ValueError(f"--{name} is for {targets}: {reason}.")
+
+
+@contextmanager
+def _prints_to_stderr() -> Iterator[None]:
+    """What an implementation prints, in whatever language, is no part of the report."""
+    sys.stdout.flush()
+    try:
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    except OSError:  # one of the two is closed
+        kept = -1
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stderr.flush()
+        ctypes.CDLL(None).fflush(None)  # what a C library still holds back
+        if kept >= 0:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
 def _run(
     implementation: Implementation, path: str | None, examples: int, jobs: int, seed: int
 ) -> CheckReport:
     if path is not None:
         return check_implementation(implementation, case=load_case(path))
+    if jobs > 1:
+        _require_sendable(implementation, jobs)
     with _pool(jobs) as executor, _bar(examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
@@ -203,6 +270,7 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
     if not numbers or any(failure.error is not None for failure in wrong):
         return None
     simpler = report.scale is not None or report.clipping is not None
+    simpler |= wrong[0].check == check_shapes_and_dtypes.__name__
     compared = [failure.case for failure in wrong if failure.comparison is not None]
     looking = "looking for what explains this"
     with Console(stderr=True).status(looking) as status:
@@ -213,6 +281,16 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
             case=compared[0] if compared else None,
             tell=lambda what: status.update(f"{looking}: {what}"),
         )
+
+
+def _require_sendable(implementation: Implementation, jobs: int) -> None:
+    try:
+        pickle.dumps(implementation)
+    except Exception as error:
+        raise ValueError(
+            f"--jobs is {jobs} but {implementation.name} cannot be sent to another process "
+            f"({error}): define it at the top of its module, or leave out --jobs."
+        ) from None
 
 
 @contextmanager

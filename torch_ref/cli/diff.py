@@ -7,12 +7,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from torch_ref.cli.page import Html, check_html
+from torch_ref.cli.page import Html, check_outputs
 from torch_ref.cli.window import (
     Batch,
     DType,
-    HeadName,
     HeadOption,
+    HeadOrNone,
     Hidden,
     Inputs,
     Layers,
@@ -42,7 +42,7 @@ def diff(
     hidden: Hidden = None,
     layers: Layers = 1,
     dtype: Precision = DType.float64,
-    head: HeadOption = HeadName.linear,
+    head: HeadOption = HeadOrNone.linear,
     text: TextFile = None,
     seed: Seed = 0,
     blind: Annotated[
@@ -57,10 +57,11 @@ def diff(
     """Compare every gradient of the hand-written LSTM with its autograd twin's.
 
     Both are given the same weights, a window of text (a..z repeated, unless --text says
-    otherwise), a state from the window before and gradients from the window after.
+    otherwise), a state from the window before and gradients from the window after; with
+    --head none, inputs and the gradient of every output, all drawn at random.
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
-    check_html(html)
+    check_outputs(html, json)
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()
@@ -71,9 +72,9 @@ def diff(
     blindness = _blindness(case) if blind else None
     twin = "autograd twin" if dtype is DType.float64 else "float64 autograd twin"
     sides = ("manual_lstm", f"the {twin}")
+    first, second = window.sizes_of(case)
     if html is not None:
-        sizes = f"T={steps} B={batch} V={case.x.shape[2]} H={case.h0.shape[2]} L={layers}"
-        facts = (dtype.value, sizes, f"{head.value} head", f"{seconds:.1f} s")
+        facts = (dtype.value, f"{first} {second}", head.words, f"{seconds:.1f} s")
         page = diff_page(comparison, facts, sides, hides(case), reproduce, maps_of_diff(case))
         write_html(page, html)
     if json is not None:
@@ -82,12 +83,11 @@ def diff(
     if json != "-":
         console = Console(soft_wrap=False)
         console.print(
-            f"manual_lstm and its {twin}   {dtype.value}   T={steps} B={batch} "
-            f"V={case.x.shape[2]}\nH={case.h0.shape[2]} L={layers}   {head.value} head   "
+            f"manual_lstm and its {twin}   {dtype.value}   {first}\n{second}   {head.words}   "
             f"{seconds:.1f} s\n",
             highlight=False,
         )
-        console.print(comparison_table(comparison), highlight=False)
+        console.print(comparison_table(comparison, width=console.width), highlight=False)
         console.print()
         console.print(summary(comparison, *sides), highlight=False)
         if blindness is not None:

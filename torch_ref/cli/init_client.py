@@ -18,7 +18,8 @@ class Language(StrEnum):
 _NEXT = {
     Language.cpp: (
         "c++ -std=c++17 -O2 my_lstm.cpp -o my_lstm",
-        'manual-lstm check --command "./my_lstm {case} {result}"',
+        'manual-lstm check --command "./my_lstm {case} {result}"              # loss inside',
+        'manual-lstm check --command "./my_lstm {case} {result}" --head none  # no loss: given dy',
     )
 }
 

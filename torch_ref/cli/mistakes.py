@@ -1,7 +1,6 @@
 """`manual-lstm mistakes`: the catalogue, and what a case can tell of it."""
 
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from torch_ref.cli.window import HeadOrNone
 from torch_ref.diagnosis.blind_spots import blind_spots
 from torch_ref.diagnosis.catalogue import Mistake, catalogue
 from torch_ref.diagnosis.forward_mistakes import forward_mistakes
@@ -18,22 +18,15 @@ from torch_ref.reports.as_json import write_json
 from torch_ref.reports.diagnosis import blindness_text
 
 
-class OfHead(StrEnum):
-    """Whose mistakes."""
-
-    none = "none"
-    linear = "linear"
-    bounded = "bounded"
-
-
 def mistakes(
     case: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="Tell which of them this exchange file can show."),
     ] = None,
     head: Annotated[
-        OfHead, typer.Option(help="With a head and its loss; none is for code that is given dy.")
-    ] = OfHead.none,
+        HeadOrNone,
+        typer.Option(help="With a head and its loss; none: for code that is given dy."),
+    ] = HeadOrNone.none,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the list here; - is stdout.")
     ] = None,
@@ -44,7 +37,7 @@ def mistakes(
     """
     console = Console()
     if case is None:
-        of_head = None if head is OfHead.none else head.value
+        of_head = head.inside
         known = catalogue(STANDARD, of_head).mistakes
         forward = [each.mistake for each in forward_mistakes(STANDARD, of_head)]
         if json is not None:

@@ -1,9 +1,10 @@
-"""The option that writes a page: of `check` and of `diff`."""
+"""What `check` and `diff` write beside their report: a page, and JSON."""
 
 from typing import Annotated
 
 import typer
 
+from torch_ref.reports.files import require_writable
 from torch_ref.reports.html import require_jinja2
 
 Html = Annotated[
@@ -12,10 +13,12 @@ Html = Annotated[
 ]
 
 
-def check_html(html: str | None) -> None:
-    """ValueError, before any work is done, where the page could not be written."""
+def check_outputs(html: str | None, json: str | None) -> None:
+    """ValueError, before any work is done, where the page or the JSON could not be written."""
+    require_writable(json, "--json file")
     if html is None:
         return
     if html == "-":
         raise ValueError("--html is '-' but must be a file's name: only --json has stdout.")
+    require_writable(html, "--html file")
     require_jinja2()

@@ -27,6 +27,7 @@ from torch_ref.cli.window import DType, HeadName
 from torch_ref.harness.side_by_side import SideBySide, compare_training
 from torch_ref.harness.twin_training import twin_window
 from torch_ref.reports.as_json import write_json
+from torch_ref.reports.files import require_writable
 from torch_ref.reports.names import element_name
 from torch_ref.reports.plots import plot_gates, plot_history, require_matplotlib
 
@@ -127,6 +128,10 @@ def train(
         raise ValueError("--plot draws the history, so --history must be given too.")
     if resume and checkpoint is None:
         raise ValueError("--resume goes on from a checkpoint, so --checkpoint must be given too.")
+    require_writable(json, "--json file")
+    require_writable(checkpoint, "checkpoint")
+    for drawn in (plot, monitor_plot):
+        require_writable(drawn, "plot")
     if plot is not None or monitor_plot is not None:
         require_matplotlib()
     if resume:

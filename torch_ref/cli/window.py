@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from manual_lstm.model import Head
 from manual_lstm.tasks import alphabet, read_text
-from torch_ref.harness.cases import character_case
+from torch_ref.harness.cases import character_case, sized_case
 from torch_ref.oracles.case import Case
 
 
@@ -26,17 +27,39 @@ class HeadName(StrEnum):
     linear = "linear"
 
 
+class HeadOrNone(StrEnum):
+    """The heads, and code that is given dy instead."""
+
+    bounded = "bounded"
+    linear = "linear"
+    none = "none"
+
+    @property
+    def inside(self) -> Head | None:
+        """The head, or None."""
+        if self is HeadOrNone.none:
+            return None
+        return "bounded" if self is HeadOrNone.bounded else "linear"
+
+    @property
+    def words(self) -> str:
+        """As a report has it."""
+        return "no head" if self is HeadOrNone.none else f"{self.value} head"
+
+
 Steps = Annotated[int, typer.Option(min=1, help="T, the steps of the window.")]
 Batch = Annotated[int, typer.Option(min=1, help="B, the sequences side by side.")]
 Inputs = Annotated[
-    int | None, typer.Option(min=1, help="V, the symbols of the alphabet.  [default: 26]")
+    int | None, typer.Option(min=1, help="V, the symbols of the alphabet, or I.  [default: 26]")
 ]
 Hidden = Annotated[
-    int | None, typer.Option(min=1, help="H, units of a layer.  [default: as many as symbols]")
+    int | None, typer.Option(min=1, help="H, units of a layer.  [default: as many as inputs]")
 ]
 Layers = Annotated[int, typer.Option(min=1, help="L, the layers of the stack.")]
 Precision = Annotated[DType, typer.Option(help="Precision of the LSTM.")]
-HeadOption = Annotated[HeadName, typer.Option(help="From h to the logits.")]
+HeadOption = Annotated[
+    HeadOrNone, typer.Option(help="From h to the logits; none: given dy, and x of any numbers.")
+]
 TextFile = Annotated[
     str | None,
     typer.Option(metavar="FILE", help="A UTF-8 text; its characters are the symbols."),
@@ -49,8 +72,8 @@ class Window:
     """What these options say.
 
     Raises:
-        ValueError: from `case`: both symbols and a text, a text that cannot be read, or sizes
-            that do not go together.
+        ValueError: from `case`: both symbols and a text, a text without a head, one that cannot
+            be read, or sizes that do not go together.
     """
 
     steps: int
@@ -59,14 +82,17 @@ class Window:
     hidden: int | None
     layers: int
     dtype: DType
-    head: HeadName
+    head: HeadOrNone
     text: str | None
     seed: int
 
     def case(self) -> Case:
-        """The character case of this window."""
+        """The character case of this window; without a head, one of which every number is drawn."""
         if self.text is not None and self.inputs is not None:
             raise ValueError("--inputs and --text both say what the symbols are: give one of them.")
+        head = self.head.inside
+        if head is None:
+            return self._without_head()
         symbols = read_text(self.text) if self.text is not None else alphabet(self.inputs or 26)
         return character_case(
             symbols,
@@ -74,9 +100,28 @@ class Window:
             batch=self.batch,
             hidden=self.hidden,
             layers=self.layers,
-            head=self.head.value,
+            head=head,
             dtype=self.dtype.value,
             seed=self.seed,
+        )
+
+    def _without_head(self) -> Case:
+        if self.text is not None:
+            raise ValueError(
+                f"--text is {self.text!r} but there is none with --head none, whose x is drawn: "
+                "leave one of them out."
+            )
+        inputs = self.inputs or 26
+        hidden = self.hidden or inputs
+        sizes = {"T": self.steps, "B": self.batch, "I": inputs, "H": hidden, "L": self.layers}
+        return sized_case(sizes, dtype=self.dtype.value, seed=self.seed)
+
+    def sizes_of(self, case: Case) -> tuple[str, str]:
+        """T, B and what x has, then H and L, as a report has them."""
+        inputs = "I" if case.targets is None else "V"
+        return (
+            f"T={self.steps} B={self.batch} {inputs}={case.x.shape[2]}",
+            f"H={case.h0.shape[2]} L={self.layers}",
         )
 
     def again(self, command: str, case: Case, **first: object) -> str:

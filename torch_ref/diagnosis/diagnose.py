@@ -31,8 +31,9 @@ from torch_ref.diagnosis.matching import Finding, match_single, share_used
 from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
+from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import Check, check_shapes_and_dtypes
-from torch_ref.harness.contract import MalformedAnswer, as_implementation
+from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject, given_case
 from torch_ref.harness.layout import Layout
@@ -173,7 +174,7 @@ def as_subject(implementation: Any) -> Subject:
 def catalogue_of(subject: Subject) -> Catalogue:
     """The mistakes that an implementation can have."""
     implementation = subject.implementation
-    head = None if implementation.form == "vjp" else implementation.head
+    head = implementation.head_inside
     beyond = not {"dh_n", "dc_n"} <= subject.abilities.ignored
     return catalogue(implementation.variant, head, beyond or head is None)
 

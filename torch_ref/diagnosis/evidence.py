@@ -161,8 +161,8 @@ def draw_case(
     case = sized_case(
         sizes,
         dtype=abilities.dtypes[0],
-        targets=implementation.form != "vjp",
-        head=implementation.head,
+        targets=implementation.head_inside is not None,
+        head=implementation.head_inside,
         variant=implementation.variant,
         seed=seed,
     )

@@ -59,7 +59,7 @@ def explain_forward(subject: Subject, seed: int, until: float) -> Finding | None
     if not wrong:
         return None
     implementation = subject.implementation
-    head = None if implementation.form == "vjp" else implementation.head
+    head = implementation.head_inside
     known = forward_mistakes(implementation.variant, head)
     right = forward_lines(implementation.variant)
     bound = half_the_digits(subject)

@@ -256,17 +256,18 @@ _FROM_FURTHER = ({"i", "f", "g"}, set(GATES))
 
 def _conditions(probes: Probes, sizes: Mapping[str, int]) -> str:
     """Which way what is wrong comes, by what is right without it; "" where nothing tells."""
-    form, ignored = probes.subject.implementation.form, probes.subject.abilities.ignored
+    without_head = probes.subject.implementation.head_inside is None
+    ignored = probes.subject.abilities.ignored
     if sizes:
         if probes.right(no_recurrent_weights, **sizes):
             return (
                 "Right with zero recurrent weights: look at what h's gradient receives from t+1, "
                 "equation (16b)."
             )
-        if form == "vjp" and probes.right(only_step(0), **sizes):
+        if without_head and probes.right(only_step(0), **sizes):
             return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
         return ""
-    if form != "vjp":
+    if not without_head:
         return ""
     if "dc_n" not in ignored and probes.right(zero("dc_n")):
         return "Right without dc_n: look at how dc_n enters, equation (11)."

@@ -70,7 +70,7 @@ def _gate_at_fault(
     if "c_n" in evidence.outputs and not sizes:  # in a single step c tells o from the others
         gates = ("i", "f", "g") if evidence.outputs["c_n"].any() else ("o",)
     right = [gate for gate in gates if right_with(gate, before=change)]
-    if len(right) == 1 and not (implementation.form != "vjp" and sizes):
+    if len(right) == 1 and not (implementation.head_inside is not None and sizes):
         (gate,) = right
         use = "(7)" if gate == "o" else "(6)"
         return (

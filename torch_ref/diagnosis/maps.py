@@ -77,7 +77,7 @@ def maps_of(
     if given is not None:
         elements = first_wrong(subject, [given])
     else:
-        sizes = _SIZES if subject.implementation.form == "vjp" else {**_SIZES, "I": _CLASSES}
+        sizes = _SIZES if subject.implementation.head_inside is None else {**_SIZES, "I": _CLASSES}
         drawn = [draw_case(subject, {**sizes, **more}, seed) for more in _LARGER]
         elements = first_wrong(subject, drawn + ([] if failing is None else [failing]))
     if elements is None:

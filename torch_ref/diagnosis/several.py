@@ -160,7 +160,7 @@ def probes(subject: Subject, seed: int) -> list[Evidence]:
         ({}, LOUD, ()),
     )
     found = []
-    chosen = upstream if subject.implementation.form == "vjp" else loss
+    chosen = upstream if subject.implementation.head_inside is None else loss
     for k, (sizes, loudness, changes) in enumerate(chosen):
         case = draw_case(subject, {**PLAIN, **sizes}, seed + k, loudness)
         for change in changes:

@@ -188,7 +188,8 @@ def subject_step_errors(subject: Subject, case: Case) -> tuple[Case, tuple[StepE
 
 def bound_inputs(subject: Subject, case: Case) -> int | None:
     """I, where a head or the implementation's own sizes bind it; None where it can be chosen."""
-    bound = subject.implementation.form != "vjp" or "I" in subject.implementation.sizes
+    implementation = subject.implementation
+    bound = implementation.head_inside is not None or "I" in implementation.sizes
     return case.x.shape[-1] if bound else None
 
 

@@ -60,7 +60,7 @@ def find_abilities(implementation: Implementation) -> Abilities:
     first = next(iter(answers.values()))
     expected = set(_expected_names(implementation, probe(implementation, dtypes[0])))
     unverified = [_PARTS[name] for name in _PARTS if name in first.ignored]
-    unverified += [_described(name) for name in sorted(expected - set(first.results))]
+    unverified += [described(name) for name in sorted(expected - set(first.results))]
     unverified += [] if batches else ["batches (more than one sequence)"]
     unverified += [] if stacks else ["stacks (more than one layer)"]
     unverified += [f"{name}: it computes in {dtypes[0]}" for name in names if name not in dtypes]
@@ -72,12 +72,11 @@ def find_abilities(implementation: Implementation) -> Abilities:
 def probe(implementation: Implementation, dtype: str, **sizes: int) -> Case:
     """A small case that the implementation's own sizes admit."""
     wanted = {"T": 3, "B": 1, "I": 2, "H": 3, "L": 1} | sizes | dict(implementation.sizes)
-    with_targets = implementation.form != "vjp"
     return sized_case(
         wanted,
         dtype=dtype,
-        targets=with_targets,
-        head=implementation.head,
+        targets=implementation.head_inside is not None,
+        head=implementation.head_inside,
         variant=implementation.variant,
     )
 
@@ -124,10 +123,11 @@ def _weights(implementation: Implementation, case: Case) -> list[str]:
     return [f"d{name}" for name in case.params if biased or not name.startswith("bias_l")]
 
 
-def _described(name: str) -> str:
+def described(name: str) -> str:
+    """A result that is not there, as a phrase of what is not verified."""
     return f"the output {name}" if name in OUTPUTS else f"the gradient {name}"
 
 
 def _expected_names(implementation: Implementation, case: Case) -> list[str]:
-    outputs = ["y", "h_n", "c_n"] if implementation.form == "vjp" else ["loss"]
+    outputs = ["y", "h_n", "c_n"] if implementation.head_inside is None else ["loss"]
     return [*outputs, *_weights(implementation, case), "dx", "dh0", "dc0"]

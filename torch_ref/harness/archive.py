@@ -111,7 +111,8 @@ def write_archive(
     """Write an archive whole or not at all: a temporary sibling is renamed when it is complete.
 
     Args:
-        path: must not exist. The ending .npz or .safetensors says which file; otherwise a folder.
+        path: must not exist, or be an empty folder where a folder is to be written. The ending
+            .npz or .safetensors says which file; otherwise a folder.
         document_name, document: as `open_archive` has them. arrays: name to array.
 
     Raises:
@@ -121,7 +122,7 @@ def write_archive(
     target = Path(path)
     temporary = target.parent / f".{target.name}-{secrets.token_hex(8)}"
     with _refusals(target, "written"):
-        if os.path.lexists(target):
+        if os.path.lexists(target) and not (target.suffix not in _PACKERS and _is_empty(target)):
             raise ValueError("exists already: choose another path or remove it")
         for name in arrays:
             if not _NAME.fullmatch(name):
@@ -141,12 +142,20 @@ def write_archive(
                 (temporary / document_name).write_text(text, encoding="utf-8")
                 for name, array in arrays.items():
                     (temporary / f"{name}.npy").write_bytes(to_bytes(array))
-            temporary.rename(target)
+            temporary.rename(target)  # a folder that has been filled meanwhile refuses it
         finally:
             if temporary.is_dir():
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether it is a folder, no link to one, with nothing in it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 @contextmanager

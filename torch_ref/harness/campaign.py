@@ -8,6 +8,7 @@ from typing import Any
 
 from torch_ref.compare.errors import TensorError
 from torch_ref.harness.abilities import OUTPUTS
+from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import (
     CHECKS,
     Check,
@@ -18,7 +19,7 @@ from torch_ref.harness.checks import (
     check_linearity,
     not_applicable,
 )
-from torch_ref.harness.contract import Implementation, MalformedAnswer, as_implementation
+from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout import Layout
@@ -102,7 +103,8 @@ def check_implementation(
         progress: called with the number of cases that were run since it was last called.
 
     Raises:
-        ValueError: examples below 1, or an expected failure of a check that there is not.
+        ValueError: examples below 1, an expected failure of a check that there is not, or a case
+            with another head, dtype or size than the implementation can have.
         Exception: what the implementation raises on the plainest case of all.
     """
     started = time.perf_counter()
@@ -112,6 +114,8 @@ def check_implementation(
     if examples < 1:
         raise ValueError(f"examples is {examples} but must be at least 1.")
     resolved = as_implementation(implementation)
+    if case is not None:
+        _require_fitting(case, resolved)
     layout = ""
     if resolved.layout == "auto":
         resolved, layout = with_layout_found(resolved)
@@ -185,6 +189,30 @@ def _judged_as_clipped(found: Found, subject: Subject) -> Found:
         return replace(found, failure=None, tensors=())
     again = try_check(check, subject, found.failure.case)
     return replace(found, failure=again.failure, tensors=again.tensors)
+
+
+def _require_fitting(case: Case, implementation: Implementation) -> None:
+    """A case of another kind than the implementation is given is no fault of the implementation."""
+    own = implementation.head_inside
+    found = None if case.targets is None else "linear" if "weight_out" in case.params else "bounded"
+    name = implementation.name
+    if found != own:
+        has = "dy and no head" if found is None else f"targets and the {found} head"
+        takes = "dy and has no head" if own is None else f"targets and has the {own} head"
+        raise ValueError(f"the case has {has} but {name} takes {takes}: choose a case like that.")
+    if implementation.dtype not in (None, case.dtype.name):
+        raise ValueError(
+            f"the case is {case.dtype} but {name} is declared as {implementation.dtype}: choose a "
+            f"case in that, or declare {case.dtype}."
+        )
+    steps, batch, inputs = case.x.shape
+    layers, _, hidden = case.h0.shape
+    sizes = {"T": steps, "B": batch, "I": inputs, "H": hidden, "L": layers}
+    for size, bound in implementation.sizes.items():
+        if sizes[size] != bound:
+            raise ValueError(
+                f"the case has {size} = {sizes[size]} but {name} is bound to {size} = {bound}."
+            )
 
 
 def _unsuited(check: Check, case: Case) -> str | None:

@@ -70,7 +70,7 @@ def sized_case(
     *,
     dtype: DTypeLike = np.float64,
     targets: bool = False,
-    head: Head = "linear",
+    head: Head | None = "linear",
     variant: Variant = STANDARD,
     seed: int = 0,
 ) -> Case:
@@ -80,7 +80,7 @@ def sized_case(
         sizes: "T", "B", "I", "H" and "L". With targets the classes are the inputs, V = I, which
             are one-hot, and with the bounded head H is V too.
         targets: whether it is a character model's case.
-        head: of that model.
+        head: of that model; a case without targets has none.
         variant: the cell.
         dtype: float32 or float64.
 
@@ -103,6 +103,7 @@ def sized_case(
         x, dy = draw(steps, batch, inputs), draw(steps, batch, hidden)
         h0, c0, dh_n, dc_n = (draw(layers, batch, hidden) for _ in range(4))
         return Case(params, x, h0, c0, dh_n, dc_n, dy=dy, variant=variant)
+    assert head is not None
     hidden = inputs if head == "bounded" else hidden
     params = CharModel(inputs, hidden, layers, head).init_params(dtype=dtype, rng=rng)
     params |= peepholes()

@@ -41,20 +41,7 @@ def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
     for name, value in subject.run(case).items():
         if name not in expected:
             raise CheckFailed(f"{name} is returned but is the gradient of nothing in the case.")
-        array = np.asarray(value)
-        if array.shape != np.shape(expected[name]):
-            raise CheckFailed(
-                f"{name} has shape {array.shape} but must be {np.shape(expected[name])}."
-            )
-        if array.dtype != case.dtype:
-            declare = f', or declare dtype="{array.dtype}"' if array.dtype.kind == "f" else ""
-            raise CheckFailed(
-                f"{name} is {array.dtype} but the case is {case.dtype}: compute in the dtype that "
-                f"comes in{declare}."
-            )
-        if not np.isfinite(array).all():
-            bad = array[~np.isfinite(array)][0]
-            raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
+        _require_sound(name, np.asarray(value), np.shape(expected[name]), case.dtype)
     return None
 
 
@@ -170,7 +157,7 @@ def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
     first = _copied(subject.run(case))
     second = subject.run(case)
     for name, value in first.items():
-        if name not in second or not np.array_equal(value, second[name]):
+        if name not in second or not np.array_equal(value, second[name], equal_nan=True):
             raise CheckFailed(f"{name} is not the same when the same case is run a second time.")
     return None
 
@@ -222,9 +209,9 @@ def check_carried_state(subject: Subject, case: Case) -> Comparison | None:
     half = case.x.shape[0] // 2
     zero = np.zeros_like(case.dh_n)
     first = replace(case, x=case.x[:half], dy=case.dy[:half], dh_n=zero, dc_n=zero)
-    early = subject.run(first)
+    early = _with_sound_states(subject.run(first), case)
     second = replace(case, x=case.x[half:], dy=case.dy[half:], h0=early["h_n"], c0=early["c_n"])
-    late = subject.run(second)
+    late = _with_sound_states(subject.run(second), case)
     early = subject.run(replace(first, dh_n=late["dh0"], dc_n=late["dc0"]))
     _, allowed = expected_of(subject, case)
     weights = [name for name in late if name.removeprefix("d") in case.params]
@@ -304,14 +291,16 @@ CHECKS = (
 def not_applicable(check: Check, subject: Subject) -> str | None:
     """Why a check cannot be run on a subject; None if it can."""
     abilities, implementation = subject.abilities, subject.implementation
-    form = "vjp" if implementation.form == "vjp" else "loss"
+    form = "vjp" if implementation.head_inside is None else "loss"
     if check.form not in (None, form):
         return f"it is for the {check.form} form"
     if missing := [name for name in check.needs if name not in abilities.returned]:
         return f"it needs {', '.join(missing)}"
     if ignored := [name for name in check.takes if name in abilities.ignored]:
         return f"it needs {', '.join(ignored)}"
-    if form == "loss" and implementation.head == "bounded":
+    if check.function is check_linearity and implementation.form == "program":
+        return "a program remembers nothing from one run to the next"
+    if implementation.head_inside == "bounded":
         if check.function is check_improbable_target:
             return "the bounded head gives no class a probability near 0"
         if check.function is check_clipping:
@@ -350,6 +339,28 @@ def _require(comparison: Comparison, sentence: str) -> Comparison:
         return comparison
     wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
     raise CheckFailed(f"{sentence}: {', '.join(wrong) or 'nothing was returned'}.", comparison)
+
+
+def _require_sound(name: str, array: FloatArray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    if array.shape != shape:
+        raise CheckFailed(f"{name} has shape {array.shape} but must be {shape}.")
+    if array.dtype != dtype:
+        known = array.dtype in (np.float32, np.float64)
+        declare = f', or declare dtype="{array.dtype}"' if known else ""
+        raise CheckFailed(
+            f"{name} is {array.dtype} but the case is {dtype}: compute in the dtype that comes in"
+            f"{declare}."
+        )
+    if not np.isfinite(array).all():
+        bad = array[~np.isfinite(array)][0]
+        raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
+
+
+def _with_sound_states(results: Results, case: Case) -> Results:
+    """Results whose states can be handed on to another call: a wrong one is no crash of that."""
+    for name in ("h_n", "c_n", "dh0", "dc0"):
+        _require_sound(name, np.asarray(results[name]), case.h0.shape, case.dtype)
+    return results
 
 
 def _gradients(results: Results) -> dict[str, FloatArray]:

@@ -2,7 +2,8 @@
 
 Three forms. `vjp(params, x, h0, c0) -> ((y, h_n, c_n), pullback)` with
 `pullback(dy, dh_n, dc_n) -> gradients`; `loss_and_grads(params, x, targets, h0, c0) ->
-(loss, gradients)` for code with its head inside; and a program that reads a case from files.
+(loss, gradients)` for code with its head inside; and a program that reads a case from files, with
+a head inside or, as in the first form, without.
 What an implementation does not take or return it leaves out; `abilities` finds that out.
 
 Beside its gradients it may return what it found on the way, and is then told where that first is
@@ -22,14 +23,17 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray
 from manual_lstm.model import Head
+from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
+from torch_ref.harness.given import restricted, without_biases
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
-from torch_ref.harness.theirs import theirs
+from torch_ref.harness.theirs import check_parameters, theirs
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.variant import STANDARD, Variant
 
 Form = Literal["vjp", "loss", "program"]
 _STATES = ("h0", "c0")
+PROGRAM_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,12 @@ class Implementation:
         command: the third, "./prog {case} {result}", or None. Just one of the three is given.
         layout: how its arrays are arranged; "auto" tries what explains its forward output.
         variant: which cell it computes, where it is not the standard one.
-        head: of the second and third form.
+        head: of the second and third form; None is for a command that has none inside, is given
+            dy and writes y.
         reduction: what its loss does over steps and batch, "mean" or "sum".
         sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
         dtype: "float32" or "float64" where it has only that one; None is for both.
-        timeout: of one run of the command, in seconds.
+        timeout: of one run, in seconds; None is 10 for a command and no limit for a callable.
         without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n": it is
             given zeros, and the report lists it as not verified. For the other forms the
             callable's own parameters tell.
@@ -62,11 +67,11 @@ class Implementation:
     command: str | None = None
     layout: Layout | Literal["auto"] = field(default_factory=Layout)
     variant: Variant = STANDARD
-    head: Head = "linear"
+    head: Head | None = "linear"
     reduction: Literal["mean", "sum"] = "mean"
     sizes: Mapping[str, int] = field(default_factory=dict)
     dtype: Literal["float32", "float64"] | None = None
-    timeout: float = 10.0
+    timeout: float | None = None
     without: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -75,8 +80,14 @@ class Implementation:
             raise ValueError(
                 f"implementation {self.name!r} must have just one of vjp, loss_and_grads, command."
             )
+        if self.vjp is not None:
+            check_parameters(self.name, self.vjp, ("params", "x", *_STATES), 2)
+        if self.loss_and_grads is not None:
+            names = ("params", "x", "targets", *_STATES)
+            check_parameters(self.name, self.loss_and_grads, names, 3)
         _check_word("reduction", self.reduction, ("mean", "sum"))
-        _check_word("head", self.head, ("linear", "bounded"))
+        heads = ("linear", "bounded", *([] if self.loss_and_grads is not None else [None]))
+        _check_word("head", self.head, heads)
         _check_word("dtype", self.dtype, (None, "float32", "float64"))
         for size in self.sizes:
             _check_word("sizes", size, ("T", "B", "I", "H", "L"))
@@ -89,6 +100,11 @@ class Implementation:
         if self.vjp is not None:
             return "vjp"
         return "loss" if self.loss_and_grads is not None else "program"
+
+    @property
+    def head_inside(self) -> Head | None:
+        """The head that it has inside, with a loss behind it; None where it is given dy."""
+        return None if self.vjp is not None else self.head
 
 
 def as_implementation(target: Any, name: str | None = None) -> Implementation:
@@ -131,7 +147,7 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     """Give a case to an implementation, in its own layout.
 
     Args:
-        case: with targets for the loss form, with dy for the vjp form, either for a program.
+        case: with targets where there is a head inside, else with dy.
 
     Raises:
         NotImplementedError: it says that it cannot do this case.
@@ -144,7 +160,8 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     if implementation.form == "program":
         assert implementation.command is not None
         given_case = restricted(case, implementation.without)
-        results = run_program(implementation.command, given_case, timeout=implementation.timeout)
+        timeout = PROGRAM_SECONDS if implementation.timeout is None else implementation.timeout
+        results = run_program(implementation.command, given_case, timeout=timeout)
         return Answer(results, implementation.without)
     given = _give(case, layout)
     # A division by zero or an overflow of theirs is judged by what comes out of it.
@@ -163,11 +180,11 @@ def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Ca
         def loss(params: Any, x: Any, *states: Any) -> Any:
             return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
 
-        return loss
+        return theirs()(loss)
     assert implementation.vjp is not None
     vjp = implementation.vjp
     taken = len(_taken(vjp, 2, _state_names(layout)))
-    return lambda params, x, *states: vjp(params, x, *states[:taken])[0]
+    return theirs()(lambda params, x, *states: vjp(params, x, *states[:taken])[0])
 
 
 def states_taken(implementation: Implementation, layout: Layout) -> frozenset[str]:
@@ -176,24 +193,6 @@ def states_taken(implementation: Implementation, layout: Layout) -> frozenset[st
     if implementation.loss_and_grads is not None:
         return _in_ours({*_taken(implementation.loss_and_grads, 3, names)})
     return _in_ours({*_taken(implementation.vjp or (lambda: None), 2, names)})
-
-
-class MalformedAnswer(Exception):
-    """An implementation returned something that the contract has no place for."""
-
-
-def restricted(case: Case, ignored: frozenset[str]) -> Case:
-    """The case that an implementation which ignores these is really given: they are zero."""
-    zeros = {name: np.zeros_like(getattr(case, name)) for name in ignored}
-    return replace(case, **zeros)
-
-
-def without_biases(case: Case, layout: Layout | Literal["auto"]) -> Case:
-    """The case that is really given where a layout has no place for biases: they are zero."""
-    if layout == "auto" or layout.bias != "none":
-        return case
-    zeros = {n: np.zeros_like(a) for n, a in case.params.items() if n.startswith("bias_l")}
-    return replace(case, params={**case.params, **zeros})
 
 
 @dataclass(frozen=True)
@@ -242,7 +241,7 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
     assert implementation.vjp is not None
     names = _state_names(layout)
     states = _taken(implementation.vjp, 2, names)
-    with theirs():
+    with theirs(implementation.timeout):
         returned = implementation.vjp(
             given.params,
             given.x,
@@ -250,7 +249,7 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
         )
     if not isinstance(returned, tuple) or len(returned) != 2 or not callable(returned[1]):
         raise MalformedAnswer(
-            f"{implementation.name} returned {_kind(returned)} but must return "
+            f"{implementation.name} returned {kind_of(returned)} but must return "
             "((y, h_n, c_n), pullback)."
         )
     outputs, pullback = returned
@@ -259,7 +258,7 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
 
     def pull(further: tuple[Any, ...]) -> Any:
         chosen = [v for name, v in zip(upstream, further, strict=True) if name in taken]
-        with theirs():
+        with theirs(implementation.timeout):
             return pullback(*chosen)
 
     return _Called(outputs, _in_ours({*names, *upstream} - {*states, *taken}), pull)
@@ -297,16 +296,19 @@ def _run_loss(implementation: Implementation, layout: Layout, case: Case, given:
     before = given.copied()
     targets = layout.targets_to(case.targets.copy())
     chosen = [state for name, state in zip(names, given.states, strict=True) if name in states]
-    with theirs():
+    with theirs(implementation.timeout):
         returned = implementation.loss_and_grads(given.params, given.x, targets, *chosen)
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise MalformedAnswer(
-            f"{implementation.name} returned {_kind(returned)} but must return (loss, gradients)."
+            f"{implementation.name} returned {kind_of(returned)} but must return (loss, gradients)."
         )
     loss, gradients = returned
     results: Results = {}
     if loss is not None:
-        results["loss"] = np.asarray(loss, dtype=case.dtype).reshape(())
+        found = numbers("loss", np.float64(loss) if isinstance(loss, int) else loss)
+        if found.size != 1:
+            raise MalformedAnswer(f"loss has shape {found.shape} but must be one number.")
+        results["loss"] = found.astype(case.dtype).reshape(())
     results |= _read_gradients(implementation, layout, case, gradients)
     ignored = _in_ours({*names} - {*states}) | {"dh_n", "dc_n"}
     return Answer(results, ignored, _changed(before, given.copied()))
@@ -328,13 +330,13 @@ def _read_outputs(layout: Layout, outputs: Any) -> Results:
     results: Results = {}
     try:
         if y is not None:
-            results["y"] = layout.sequence_from(y)
+            results["y"] = layout.sequence_from(numbers("y", y))
         if layout.joined_state and states and states[0] is not None:
-            results["h_n"], results["c_n"] = layout.states_from(states[0])
+            results["h_n"], results["c_n"] = layout.states_from(numbers("h_n", states[0]))
         elif not layout.joined_state:
             for name, state in zip(("h_n", "c_n"), states, strict=False):
                 if state is not None:
-                    results[name] = layout.state_from(state, name)
+                    results[name] = layout.state_from(numbers(name, state), name)
     except ValueError as error:
         raise MalformedAnswer(str(error)) from None
     return results
@@ -357,14 +359,18 @@ def _read_gradients(
 ) -> dict[str, FloatArray]:
     if not isinstance(gradients, Mapping):
         raise MalformedAnswer(
-            f"{implementation.name} returned {_kind(gradients)} as its gradients but must return "
+            f"{implementation.name} returned {kind_of(gradients)} as its gradients but must return "
             'a mapping from "d" + name to array.'
         )
-    present = {name: np.asarray(value) for name, value in gradients.items() if value is not None}
+    given = {str(name): value for name, value in gradients.items() if value is not None}
     try:
-        return layout.gradients_from(present, like=case.params)
-    except (ValueError, KeyError) as error:
+        present = {name: numbers(name, value) for name, value in given.items()}
+        found = layout.gradients_from(present, like=case.params)
+    except (ValueError, KeyError, MalformedAnswer) as error:
         raise MalformedAnswer(f"the gradients of {implementation.name}: {error}") from None
+    if not found:
+        raise MalformedAnswer(f"{implementation.name} returned no gradient but must return some.")
+    return found
 
 
 def _taken(function: Callable[..., Any], already: int, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -391,9 +397,3 @@ def _check_word(name: str, value: object, words: tuple[object, ...]) -> None:
     if value not in words:
         listed = ", ".join(repr(word) for word in words)
         raise ValueError(f"{name} is {value!r} but must be one of {listed}.")
-
-
-def _kind(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)}"
-    return type(value).__name__

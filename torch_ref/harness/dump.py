@@ -8,6 +8,7 @@ import numpy as np
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import compare_gradients
+from torch_ref.harness.abilities import described
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.checks import check_gradients
 from torch_ref.harness.exchange import load_case, load_result
@@ -31,7 +32,7 @@ def check_dump(folder: str | Path) -> CheckReport:
     started = time.perf_counter()
     case, actual, exact, allowed = dump_arrays(folder)
     expected = {name: value for name, value in exact.items() if name in actual}
-    missing = tuple(n for n in exact if n not in actual and not is_step_gradient(n))
+    missing = [n for n in exact if n not in actual and not is_step_gradient(n)]
     comparison = compare_gradients(actual, expected, allowed)
     wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
     name = check_gradients.__name__
@@ -43,7 +44,7 @@ def check_dump(folder: str | Path) -> CheckReport:
         skipped={},
         failures=(failure,) if wrong else (),
         tensors=comparison.tensors,
-        unverified=missing,
+        unverified=tuple(map(described, missing)),
         examples=1,
         seconds=time.perf_counter() - started,
     )

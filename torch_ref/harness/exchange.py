@@ -77,7 +77,8 @@ def save_case(
     """Write a case, whole or not at all.
 
     Args:
-        path: must not exist; ".npz" or ".safetensors" at its end says which file, else a folder.
+        path: ".npz" or ".safetensors" at its end says which file, else a folder. It must not
+            exist, but for an empty folder.
         layout_json, variant_json: what the case's arrays differ in from this project's.
         sizes: T, B, I, H, L and, with a head, V; None reads them from the arrays, which needs
             this project's own layout.
@@ -178,8 +179,9 @@ def load_result(path: str | Path, case: Case) -> Results:
     """Read what a program made of a case.
 
     Args:
-        case: what the program was given; every array must have the shape and the dtype that
-            follow from it, so a result in the case's layout stays in it.
+        case: what the program was given; every array must have the dtype and, but for axes of
+            length 1 at the end, the shape that follow from it, so a result in the case's layout
+            stays in it.
 
     Returns:
         As `run_case`, less those of OPTIONAL_RESULTS that the program left out, and the gradients
@@ -201,10 +203,10 @@ def load_result(path: str | Path, case: Case) -> Results:
             if isinstance(value, bool) or value != given[name]:
                 raise ValueError(f"{name} in result.json is {value!r} but must be {given[name]!r}.")
         _check_result_names(archive.headers, case)
-        arrays = {name: archive.read(name) for name in archive.headers}
+        shapes = _result_shapes(case) | _step_shapes(case)
+        arrays = {n: _as_shape(archive.read(n), shapes[n]) for n in archive.headers}
         _check_result(arrays, case)
-    names = (*_result_shapes(case), *_step_shapes(case))
-    return {name: arrays[name] for name in names if name in arrays}
+    return {name: arrays[name] for name in shapes if name in arrays}
 
 
 @contextmanager
@@ -344,6 +346,14 @@ def _check_case(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> Non
             check_array(name, array, axes[name], sizes)
         else:
             check_finite(name, array)
+
+
+def _as_shape(array: Array, shape: tuple[int, ...]) -> Array:
+    """The array, but for axes of length 1 at the end, which some languages add or drop."""
+    found = array.shape
+    most = max(len(found), len(shape))
+    same = found + (1,) * (most - len(found)) == shape + (1,) * (most - len(shape))
+    return array.reshape(shape) if same else array
 
 
 def _step_shapes(case: Case) -> dict[str, tuple[int, ...]]:

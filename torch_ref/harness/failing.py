@@ -25,5 +25,9 @@ def save_failing(case: Case, folder: str | Path = "out") -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"folder {str(folder)!r} cannot be made: {error.strerror}.") from None
-    save_case(case, path)
+    try:
+        save_case(case, path)
+    except ValueError:
+        if not path.exists():  # else another run has just kept the same case
+            raise
     return path

@@ -87,6 +87,8 @@ def clipping_of(
     actual: Mapping[str, Array], expected: Mapping[str, Array], allowed: Mapping[str, Array]
 ) -> Clipping | None:
     """At what limit gradients are cut off that else are the expected ones; None if they are not."""
+    if not actual:
+        return None
     a, e, b = (
         np.concatenate([np.ravel(each[name]) for name in actual])
         for each in (actual, expected, allowed)
@@ -119,8 +121,8 @@ def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:
     case = sized_case(
         sizes,
         dtype=abilities.dtypes[0],
-        targets=implementation.form != "vjp",
-        head=implementation.head,
+        targets=implementation.head_inside is not None,
+        head=implementation.head_inside,
         variant=implementation.variant,
         seed=seed,
     )

@@ -16,10 +16,9 @@ from torch_ref.harness.contract import (
     Answer,
     Implementation,
     pullback_answers,
-    restricted,
     run_implementation,
-    without_biases,
 )
+from torch_ref.harness.given import restricted, without_biases
 from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, is_step_gradient, solve

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.harness.abilities import probe
-from torch_ref.harness.contract import Implementation, forward_of, restricted, states_taken
+from torch_ref.harness.contract import Implementation, forward_of, states_taken
+from torch_ref.harness.given import restricted
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_search import OUTPUTS, LayoutFinding, find_layout
 from torch_ref.harness.presets import PRESETS
@@ -86,7 +87,7 @@ def _find_on(
 def _case(implementation: Implementation, number: int, base: Layout) -> Case:
     sizes = dict(_SIZES[number])
     sizes["B"] = 1 if base.single_batch else sizes["B"]
-    if implementation.form == "loss" and implementation.head == "bounded":
+    if implementation.head_inside == "bounded":
         sizes["H"] = sizes["I"]
     case = probe(implementation, implementation.dtype or "float64", **sizes)
     taken = states_taken(implementation, base)

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
 from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import Check, CheckFailed
 from torch_ref.harness.judge import Inconclusive, Subject
+from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
 from torch_ref.oracles.case import Case
 
@@ -97,12 +99,15 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         comparison = check.function(subject, case)
     except (Inconclusive, NotImplementedError):
         return Found(check.name, None, (), 0)
+    except (MalformedAnswer, MalformedResult) as error:
+        comparison = None
+        failure = Failure(check.name, check.catches, str(error), case)
     except CheckFailed as error:
         comparison = error.comparison
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
     except Exception as error:
         comparison = None
-        sentence = f"It raises {type(error).__name__}: {error}".rstrip(": ")
+        sentence = f"It raises {type(error).__name__}: {error}".rstrip(":. ") + "."
         failure = Failure(check.name, check.catches, sentence, case, None, error)
     return Found(check.name, failure, comparison.tensors if comparison else (), 1)
 
@@ -122,7 +127,8 @@ def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
         **check.sizes,
         **implementation.sizes,
     }
-    if implementation.form == "vjp":
+    head = implementation.head_inside
+    if head is None:
         return cases(
             sizes=sizes,
             variant=implementation.variant,
@@ -130,7 +136,7 @@ def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
             magnitudes=_MAGNITUDES,
         )
     return model_cases(
-        heads=[implementation.head],
+        heads=[head],
         sizes=sizes,
         variant=implementation.variant,
         dtypes=abilities.dtypes,

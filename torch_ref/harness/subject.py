@@ -34,7 +34,7 @@ def _with_tanh_found(subject: Subject) -> Subject:
     coarse = replace(subject, coarse_tanh=True)
     case = _small_weights(subject)
     # A wrong backward pass hides nothing of the forward's tanh; of a head's loss alone it would.
-    only = OUTPUTS if subject.implementation.form == "vjp" else None
+    only = OUTPUTS if subject.implementation.head_inside is None else None
     try:
         if judge(subject, case, only).verdict == "agree":
             return subject
@@ -48,8 +48,8 @@ def _small_weights(subject: Subject) -> Case:
     case = sized_case(
         {"T": 1, "B": 1, "I": 2, "H": 2, "L": 1} | dict(implementation.sizes),
         dtype=subject.abilities.dtypes[0],
-        targets=implementation.form != "vjp",
-        head=implementation.head,
+        targets=implementation.head_inside is not None,
+        head=implementation.head_inside,
         variant=implementation.variant,
     )
     small = case.dtype.type(_SMALL[case.dtype.name])

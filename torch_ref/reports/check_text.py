@@ -30,7 +30,8 @@ def print_check(
     )
     if report.tensors:
         console.print(
-            comparison_table(Comparison(report.tensors), report.arrangement), highlight=False
+            comparison_table(Comparison(report.tensors), report.arrangement, console.width),
+            highlight=False,
         )
         console.print()
     for line in _lines(report, diagnosis):

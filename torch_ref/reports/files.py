@@ -1,11 +1,36 @@
 """A report as a file, whole or not at all."""
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
 # A name from the command line may hold bytes that are no UTF-8: they are written as \udcff.
 _LONE = "backslashreplace"
+
+
+def require_writable(target: str | None, what: str) -> None:
+    """Before long work: whether what it will be written to can be there, as far as that is known.
+
+    Args:
+        target: the file; None is none, and "-" standard output.
+        what: it is, for the error: "--json file", "checkpoint".
+
+    Raises:
+        ValueError: it is a folder, its folder does not exist, or it may not be written to.
+    """
+    if target is None or target == "-":
+        return
+    path = Path(target)
+    number = 0
+    if path.is_dir():
+        number = errno.EISDIR
+    elif not path.parent.is_dir():
+        number = errno.ENOENT
+    elif not os.access(path if path.exists() else path.parent, os.W_OK):
+        number = errno.EACCES
+    if number:
+        raise ValueError(f"{what} {target!r} cannot be written: {os.strerror(number)}.")
 
 
 def write_whole(text: str, target: str, option: str) -> None:

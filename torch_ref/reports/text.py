@@ -10,12 +10,23 @@ from torch_ref.reports.names import element_name
 COLUMNS = ("tensor", "shape", "max abs", "max rel", "ULP", "allowed", "used", "worst element")
 
 
-def comparison_table(comparison: Comparison, layout: LayoutFields | None = None) -> Table:
+# In fewer columns the numbers would be cut off: what matters most of them is left.
+NARROW = 72
+_NARROW_COLUMNS = ("tensor", "max abs", "used")
+
+
+def comparison_table(
+    comparison: Comparison, layout: LayoutFields | None = None, width: int = 80
+) -> Table:
     """One line for each tensor: how far off, what was allowed, where, and the verdict.
 
-    `layout` is that of an implementation, in whose arrays the worst elements are named.
+    Args:
+        layout: that of an implementation, in whose arrays the worst elements are named.
+        width: of the terminal. Below NARROW columns a line is shorter.
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    if width < NARROW:
+        return _narrow(table, comparison)
     # Where a line is too long the shape and the element go on below; the verdict stays.
     name, shape, *numbers, where = COLUMNS
     table.add_column(name, no_wrap=True)
@@ -25,9 +36,22 @@ def comparison_table(comparison: Comparison, layout: LayoutFields | None = None)
     table.add_column(where, overflow="fold")
     table.add_column("", no_wrap=True)
     for tensor in comparison.tensors:
-        verdict = Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
-        table.add_row(*tensor_cells(tensor, layout), verdict)
+        table.add_row(*tensor_cells(tensor, layout), _verdict(tensor))
     return table
+
+
+def _narrow(table: Table, comparison: Comparison) -> Table:
+    for header in (*_NARROW_COLUMNS, ""):
+        table.add_column(header, justify="right" if header in COLUMNS[1:] else "left")
+    for tensor in comparison.tensors:
+        cells = dict(zip(COLUMNS, tensor_cells(tensor), strict=True))
+        cells["max abs"] = tensor.reason or cells["max abs"]
+        table.add_row(*(cells[header] for header in _NARROW_COLUMNS), _verdict(tensor))
+    return table
+
+
+def _verdict(tensor: TensorError) -> Text:
+    return Text("ok", "green") if tensor.verdict == "agree" else Text("WRONG", "bold red")
 
 
 def summary(comparison: Comparison, left: str, right: str) -> Text:

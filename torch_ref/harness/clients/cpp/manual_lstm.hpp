@@ -1,4 +1,5 @@
-// Reads a case and writes a result for `manual-lstm check --command "./my_lstm {case} {result}"`.
+// Reads a case and writes a result for `manual-lstm check --command "./my_lstm {case} {result}"`,
+// or with `--head none` for an LSTM that has no softmax and loss inside.
 //
 // One header, C++17, no library; little-endian machines. Whatever is wrong with a file is thrown
 // as a std::exception.
@@ -19,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <iterator>
@@ -109,6 +111,13 @@ Array<Real> read(const std::string& folder, const std::string& name) {
     else if (type == "<i8") convert(std::int64_t());
     else throw std::runtime_error(path + " has elements of type " + type);
     return array;
+}
+
+// Before the first array of a result: its folder is made, and one that holds something is refused.
+inline void begin_result(const std::string& folder) {
+    std::filesystem::create_directory(folder);
+    if (!std::filesystem::is_empty(folder))
+        throw std::runtime_error(folder + " exists already: choose another path or remove it");
 }
 
 // The array `name` of a result, in the precision of Real: float or double.

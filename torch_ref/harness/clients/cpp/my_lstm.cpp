@@ -1,7 +1,8 @@
 // my_lstm CASE RESULT: a case in, the loss and every gradient out. So far it answers with zeros.
 //
 //   c++ -std=c++17 -O2 my_lstm.cpp -o my_lstm
-//   manual-lstm check --command "./my_lstm {case} {result}"
+//   manual-lstm check --command "./my_lstm {case} {result}"               softmax and loss inside
+//   manual-lstm check --command "./my_lstm {case} {result}" --head none   given dy, writes y
 //
 // Put your LSTM into your_lstm() below. What the arrays are is at the top of manual_lstm.hpp.
 #include <cstdio>
@@ -18,7 +19,9 @@ using Arrays = std::map<std::string, manual_lstm::Array<Real>>;
 // For instance the bias of layer 0's forget gate, unit j, of H units:
 //     given.at("bias_l0")(H + j)              its value
 //     result.at("dbias_l0")(H + j) = ...      its gradient
-// `targets` (T, B) are class numbers; a case without a loss has none, and "dy" is given.
+// With `--head linear` or `bounded`: `targets` (T, B) are class numbers, and "loss" is a result.
+// With `--head none` there are none: "dy" is given, and "y", the top layer's h, is a result.
+// A result that you do not compute, of h_n, c_n, dx, dh0 and dc0, you take out: result.erase("dx").
 void your_lstm(const Arrays& given, const manual_lstm::Array<int>& targets, Arrays& result) {
     (void)given, (void)targets, (void)result;
 }
@@ -52,6 +55,7 @@ void run(const std::string& case_folder, const std::string& result_folder) {
 
     your_lstm(given, targets, result);
 
+    manual_lstm::begin_result(result_folder);
     for (const auto& [name, array] : result) manual_lstm::write(result_folder, name, array);
     manual_lstm::finish_result(result_folder);
 }

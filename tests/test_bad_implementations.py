@@ -1,0 +1,288 @@
+"""`manual-lstm check` of code that does what it should not: a sentence, and the right status."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from exchange_files import loss_case, stack_case
+
+from torch_ref import Implementation, check_implementation, save_case
+from torch_ref.cli import main
+
+ZOO = """
+import ctypes
+import os
+import sys
+import time
+
+import numpy as np
+import torch
+
+import manual_lstm
+
+
+def with_gradients(change):
+    def vjp(params, x, h0, c0):
+        outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+        return outputs, lambda dy, dh_n, dc_n: change(pullback(dy, dh_n, dc_n))
+
+    return vjp
+
+
+def each(change):
+    return with_gradients(lambda found: {name: change(value) for name, value in found.items()})
+
+
+lists = each(lambda array: array.tolist())
+tensors = each(lambda array: torch.tensor(array, requires_grad=True))
+big_endian = each(lambda array: array.astype(array.dtype.newbyteorder(">")))
+half = each(lambda array: array.astype(np.float16))
+whole = each(lambda array: array.astype(int))
+complexes = each(lambda array: array + 0j)
+objects = each(lambda array: array.astype(object))
+ragged = each(lambda array: [[1.0], [1.0, 2.0]])
+nothing = each(lambda array: None)
+empty = with_gradients(lambda found: {})
+numbered = with_gradients(lambda found: dict(enumerate(found.values())))
+nan = each(lambda array: array * np.nan)
+
+
+def by_name(params, x, *, h0, c0):
+    return manual_lstm.vjp(params, x, h0, c0)
+
+
+def too_many(params, x, h0, c0, training):
+    return manual_lstm.vjp(params, x, h0, c0)
+
+
+def too_few(params):
+    return None
+
+
+class Class:
+    pass
+
+
+def word(params, x, targets, h0, c0):
+    return "a", {"dx": x}
+
+
+def two_losses(params, x, targets, h0, c0):
+    return np.ones(2), {"dx": x}
+
+
+def leaves(params, x, h0, c0):
+    sys.exit(0)
+
+
+def leaves_late(params, x, h0, c0):
+    if len(x) > 3:
+        sys.exit("bye")
+    return manual_lstm.vjp(params, x, h0, c0)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+
+def mute(params, x, h0, c0):
+    raise Mute
+
+
+def slow(params, x, h0, c0):
+    time.sleep(30)
+
+
+C = ctypes.CDLL(None)
+C.fdopen.restype = ctypes.c_void_p
+buffered = ctypes.c_void_p(C.fdopen(1, b"w"))  # as C's own stdout in a pipe
+
+
+def prints(params, x, h0, c0):
+    print("by print")
+    os.write(1, b"by the system\\n")
+    C.fputs(b"by C\\n", buffered)
+    return manual_lstm.vjp(params, x, h0, c0)
+"""
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capfd):
+    """A function from arguments of `manual-lstm check` to (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zoo.py").write_text(ZOO, encoding="utf-8")
+    (tmp_path / "leaving.py").write_text("print('hello')\nraise SystemExit(0)\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["manual-lstm", "check", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        out, err = capfd.readouterr()
+        return stopped.value.code or 0, " ".join(out.split()), err
+
+    yield run
+    for name in ("zoo", "leaving"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("whole", "the gradients of zoo:whole: dx is int64 but must be floating-point numbers."),
+        ("complexes", "dx is complex128 but must be floating-point numbers."),
+        ("objects", "dx is object but must be floating-point numbers."),
+        ("ragged", "dx is a list of 2 but must be an array of numbers."),
+        ("nothing", "zoo:nothing returned no gradient but must return some."),
+        ("empty", "zoo:empty returned no gradient but must return some."),
+        ("numbered", "gradients has 0 but must have no other names than this layout's:"),
+        ("word", "loss is <U1 but must be floating-point numbers."),
+        ("two_losses", "loss has shape (2,) but must be one number."),
+    ],
+)
+def test_an_answer_that_is_no_array_of_numbers(check, name, words):
+    """It is taken for a crash, for wrong usage, or told in NumPy's words."""
+    status, out, err = check(f"zoo:{name}", "--examples", 20)
+    assert (status, err) == (1, "")
+    assert words in out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nan", "dweight_ih_l0 has an element that is nan where the truth is finite."),
+        ("half", "is float16 but the case is float64: compute in the dtype that comes in. It"),
+    ],
+)
+def test_an_answer_that_is_handed_on_though_it_cannot_be(check, monkeypatch, name, words):
+    """A state that is NaN or half as long is given back to the implementation, which raises.
+
+    Or a minute goes into a search for what no set of mistakes can explain.
+    """
+    module = sys.modules["torch_ref.cli.check"]
+    diagnose, seconds = module.diagnose, []
+
+    def noted(*arguments, **options):
+        seconds.append(options["seconds"])
+        return diagnose(*arguments, **options | {"seconds": 0.0})
+
+    monkeypatch.setattr(module, "diagnose", noted)
+    status, out, _ = check(f"zoo:{name}", "--examples", 20)
+    assert (status, seconds) == (1, [0.0])
+    assert words in out
+
+
+@pytest.mark.parametrize("name", ["lists", "tensors", "big_endian"])
+def test_right_numbers_in_another_dress(check, name):
+    """A tensor that wants a gradient, nested lists or big-endian numbers are called wrong."""
+    status, out, err = check(f"zoo:{name}", "--examples", 20)
+    assert (status, err) == (0, "")
+    assert "AGREES" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "signature"),
+    [
+        ("by_name", "(params, x, *, h0, c0)"),
+        ("too_many", "(params, x, h0, c0, training)"),
+        ("too_few", "(params)"),
+        ("Class", "()"),
+    ],
+)
+def test_a_callable_with_other_parameters(check, name, signature):
+    """It is told what it takes and what it must take, before anything is run."""
+    status, out, err = check(f"zoo:{name}")
+    assert (status, out) == (2, "")
+    assert err == (
+        f"manual-lstm: zoo:{name} has the parameters {signature} but must take "
+        "(params, x, h0, c0) by position, of which h0 and c0 may be left out.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "words"),
+    [
+        ("zoo:leaves", 3, "manual-lstm: zoo:leaves: Ended: it calls sys.exit(0)\n"),
+        ("zoo:mute", 3, "manual-lstm: zoo:mute: Ended: it raises Mute\n"),
+        ("leaving:vjp", 2, "'leaving:vjp' cannot be imported: Ended: it calls sys.exit(0).\n"),
+    ],
+)
+def test_code_that_ends_the_process(check, target, status, words):
+    """sys.exit(0) in somebody's code is the check's own status: 0, it agrees."""
+    found, out, err = check(target)
+    assert (found, out) == (status, "")
+    assert err.endswith(words)
+
+
+def test_code_that_ends_the_process_in_the_middle(check):
+    """A campaign that stops without a report."""
+    status, out, _ = check("zoo:leaves_late", "--examples", 40)
+    assert status == 3
+    assert "It raises Ended: it calls sys.exit('bye')." in out
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_an_implementation_prints_is_no_json(check, capfd, jobs):
+    """By print, by the system or by C's buffer, here or in a process of its own."""
+    arguments = ("zoo:prints", "--examples", 20, "--json", "-", "--jobs", jobs)
+    status, out, err = check(*arguments)
+    assert status == 0
+    assert json.loads(out)["verdict"] == "agree"
+    assert {"by print", "by the system", "by C"} <= set(err.splitlines())
+
+
+def test_a_callable_that_does_not_come_back(check):
+    """--timeout is for programs only, and a callable hangs for ever."""
+    status, out, err = check("zoo:slow", "--timeout", 0.2)
+    assert (status, out) == (4, "")
+    assert err == "manual-lstm: zoo:slow: TimeoutError: it was still running after 0.2 s\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("zoo:lists", "--dtype", "float64"), "--dtype is for --command: of a callable"),
+        (("zoo:lists", "--head", "none"), "--head is for --command"),
+        (("zoo:lists", "--jobs", "2"), "--jobs is 2 but zoo:lists cannot be sent to another pro"),
+        (("zoo:lists", "--without", "h0"), "--without is for --command"),
+        (("--dump", "x", "--case", "x"), "--case is for package.module:object and --command: no"),
+        (("--dump", "x", "--jobs", "2"), "--jobs is for package.module:object and --command"),
+        (("--command", "a", "--layout", "torch"), "--layout is for package.module:object: files"),
+    ],
+)
+def test_an_option_that_is_of_no_use(check, arguments, words):
+    """It is passed over, or taken for a crash."""
+    status, _, err = check(*arguments)
+    assert status == 2
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("case", "implementation", "words"),
+    [
+        (loss_case(), {"vjp": None}, "the case has targets and the linear head but mine takes dy"),
+        (stack_case(), {}, "the case has dy and no head but mine takes targets and has the linear"),
+        (loss_case("bounded"), {}, "the case has targets and the bounded head but mine takes tar"),
+        (loss_case(), {"dtype": "float64"}, "the case is float32 but mine is declared as float64"),
+        (loss_case(), {"sizes": {"T": 3, "I": 5}}, "the case has I = 4 but mine is bound to I = 5"),
+    ],
+)
+def test_a_case_that_is_not_of_the_implementations_kind(case, implementation, words):
+    """It is told as a crash or a wrong result of the implementation."""
+
+    def vjp(params, x, h0, c0):
+        raise AssertionError
+
+    form = {"vjp": vjp} if "vjp" in implementation else {"command": "./mine {case} {result}"}
+    with pytest.raises(ValueError, match=words):
+        check_implementation(Implementation("mine", **{**implementation, **form}), case=case)
+
+
+def test_a_case_of_another_precision_than_a_program_has(check, tmp_path):
+    """`manual-lstm case` writes float64 and a program is taken for float32: both are said."""
+    save_case(loss_case(dtype=np.float64), tmp_path / "case")
+    status, _, err = check("--command", "./mine {case} {result}", "--case", "case")
+    assert status == 2
+    assert "the case is float64 but ./mine {case} {result} is declared as float32" in err

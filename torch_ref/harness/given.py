@@ -1,0 +1,23 @@
+"""The case that an implementation is really given, where it does not take all of one."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from torch_ref.harness.layout import Layout
+from torch_ref.oracles.case import Case
+
+
+def restricted(case: Case, ignored: frozenset[str]) -> Case:
+    """The case that an implementation which ignores these is really given: they are zero."""
+    zeros = {name: np.zeros_like(getattr(case, name)) for name in ignored}
+    return replace(case, **zeros)
+
+
+def without_biases(case: Case, layout: Layout | Literal["auto"]) -> Case:
+    """The case that is really given where a layout has no place for biases: they are zero."""
+    if layout == "auto" or layout.bias != "none":
+        return case
+    zeros = {n: np.zeros_like(a) for n, a in case.params.items() if n.startswith("bias_l")}
+    return replace(case, params={**case.params, **zeros})
