@@ -32,7 +32,6 @@ from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.answers import MalformedAnswer
-from torch_ref.harness.checks import Check, check_shapes_and_dtypes
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject, given_case
@@ -199,6 +198,7 @@ def _gather_unusual(subject: Subject, seed: int) -> list[Evidence]:
 
 def _misshapen(subject: Subject, seed: int) -> str:
     """What it raises in some case, or returns there in another shape; "" if nothing of the kind."""
+    from torch_ref.harness.checks import Check, check_shapes_and_dtypes
     from torch_ref.harness.search import try_check
 
     for sizes in (*SIZES, *UNUSUAL):

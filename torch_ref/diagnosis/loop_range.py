@@ -14,10 +14,11 @@ from torch_ref.compare.errors import budget_shares
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.evidence import Evidence, budget_by
 from torch_ref.diagnosis.interpreter import gradients
-from torch_ref.diagnosis.matching import Finding
+from torch_ref.diagnosis.matching import Finding, half_the_digits, relative
 from torch_ref.diagnosis.quantities import quantities
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
+from torch_ref.oracles.equations import Array
 
 _SUMS = ("dweight", "dbias")
 
@@ -50,7 +51,7 @@ def _share_used(
     subject: Subject, known: Catalogue, evidence: Sequence[Evidence], left_out: dict[bytes, int]
 ) -> float | None:
     """The greatest share of its budget that an element uses; None if one exceeds it."""
-    most = 0.0
+    most, limit = 0.0, half_the_digits(subject)
     for each in evidence:
         names = [name for name in each.actual if name.startswith(_SUMS)]
         first = left_out[each.key]
@@ -60,16 +61,23 @@ def _share_used(
             continue
         rest = _without_first(each, first)
         found = gradients(known.table, rest.quantities)
-        allowed = budget_by(subject, known.table, rest)
         actual = {name: each.actual[name] for name in names}
         if "dx" in each.actual:
             actual["dx"] = each.actual["dx"][first:]
+        if any(_relative(each, name, actual[name], found[name]) > limit for name in actual):
+            return None  # without the cost of a budget
+        allowed = budget_by(subject, known.table, rest)
         for name, value in actual.items():
             shares = budget_shares(value, found[name], allowed[name])
             if not np.all(shares <= 1):
                 return None
             most = max(most, float(np.max(shares)))
     return most
+
+
+def _relative(evidence: Evidence, name: str, actual: Array, found: Array) -> float:
+    allowed = evidence.allowed[name][-len(actual) :]  # of dx the last steps
+    return float(relative(found.ravel(), actual.ravel(), allowed.ravel()))
 
 
 def _without_first(evidence: Evidence, count: int) -> Evidence:
