@@ -13,7 +13,6 @@ is handed on is multiplied by f. They have its own order of gates and the axes o
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from manual_lstm.arrays import FloatArray
 from manual_lstm.model import Head
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
+from torch_ref.harness.signature import arguments_taken, parameters
 from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.variant import STANDARD, Variant
@@ -107,7 +107,7 @@ def as_implementation(target: Any, name: str | None = None) -> Implementation:
             "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
         )
     called = name or str(getattr(target, "__qualname__", type(target).__name__))
-    if "targets" in _parameters(target, ()):
+    if "targets" in parameters(target, ()):
         return Implementation(called, loss_and_grads=target)
     return Implementation(called, vjp=target)
 
@@ -158,7 +158,7 @@ def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Ca
     """Its forward alone, forward(params, x, *states), on arrays in its own arrangement."""
     if implementation.loss_and_grads is not None and case.targets is not None:
         loss_and_grads, targets = implementation.loss_and_grads, case.targets
-        count = len(_taken(loss_and_grads, 3, _state_names(layout)))
+        count = len(arguments_taken(loss_and_grads, 3, _state_names(layout)))
 
         def loss(params: Any, x: Any, *states: Any) -> Any:
             return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
@@ -166,7 +166,7 @@ def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Ca
         return loss
     assert implementation.vjp is not None
     vjp = implementation.vjp
-    taken = len(_taken(vjp, 2, _state_names(layout)))
+    taken = len(arguments_taken(vjp, 2, _state_names(layout)))
     return lambda params, x, *states: vjp(params, x, *states[:taken])[0]
 
 
@@ -174,8 +174,8 @@ def states_taken(implementation: Implementation, layout: Layout) -> frozenset[st
     """Which of "h0" and "c0" its callable takes."""
     names = _state_names(layout)
     if implementation.loss_and_grads is not None:
-        return _in_ours({*_taken(implementation.loss_and_grads, 3, names)})
-    return _in_ours({*_taken(implementation.vjp or (lambda: None), 2, names)})
+        return _in_ours({*arguments_taken(implementation.loss_and_grads, 3, names)})
+    return _in_ours({*arguments_taken(implementation.vjp or (lambda: None), 2, names)})
 
 
 class MalformedAnswer(Exception):
@@ -241,7 +241,7 @@ class _Called:
 def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> _Called:
     assert implementation.vjp is not None
     names = _state_names(layout)
-    states = _taken(implementation.vjp, 2, names)
+    states = arguments_taken(implementation.vjp, 2, names)
     with theirs():
         returned = implementation.vjp(
             given.params,
@@ -255,7 +255,7 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
         )
     outputs, pullback = returned
     upstream = ("dy", *(f"d{name.removesuffix('0')}_n" for name in names))
-    taken = _taken(pullback, 0, upstream)
+    taken = arguments_taken(pullback, 0, upstream)
 
     def pull(further: tuple[Any, ...]) -> Any:
         chosen = [v for name, v in zip(upstream, further, strict=True) if name in taken]
@@ -293,7 +293,7 @@ def _run_loss(implementation: Implementation, layout: Layout, case: Case, given:
     assert implementation.loss_and_grads is not None
     assert case.targets is not None
     names = _state_names(layout)
-    states = _taken(implementation.loss_and_grads, 3, names)
+    states = arguments_taken(implementation.loss_and_grads, 3, names)
     before = given.copied()
     targets = layout.targets_to(case.targets.copy())
     chosen = [state for name, state in zip(names, given.states, strict=True) if name in states]
@@ -365,26 +365,6 @@ def _read_gradients(
         return layout.gradients_from(present, like=case.params)
     except (ValueError, KeyError) as error:
         raise MalformedAnswer(f"the gradients of {implementation.name}: {error}") from None
-
-
-def _taken(function: Callable[..., Any], already: int, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of the further arguments a callable takes: by its parameters' names, or number."""
-    further = _parameters(function, (*range(already), *names))[already:]
-    if further and set(further) <= set(names):
-        return tuple(name for name in names if name in further)
-    return names[: len(further)]
-
-
-def _parameters(function: Callable[..., Any], default: tuple[Any, ...]) -> tuple[Any, ...]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return default
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return default
-    return tuple(
-        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    )
 
 
 def _check_word(name: str, value: object, words: tuple[object, ...]) -> None:
