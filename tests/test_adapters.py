@@ -121,6 +121,19 @@ def test_a_step_that_works_in_place_and_is_accused():
     assert not diagnose(in_place).wrong
 
 
+def test_a_default_of_its_own_that_is_overwritten():
+    """A pullback that keeps its cache as a default is given dh_n in its place."""
+
+    def vjp(params, x, h0, c0, steps=None):
+        outputs, cache = ml.lstm_forward(params, x, h0, c0)
+        assert steps is None
+        return outputs, lambda dy, cache=cache: ml.lstm_backward(dy, None, None, cache)
+
+    report = check_implementation(vjp, examples=20)
+    assert report.verdict == "agree", report.failures
+    assert "the upstream gradient dh_n" in report.unverified
+
+
 def test_an_update_that_loses_the_gradient():
     """The gradient comes back from an update to within its budget; a wrong one stays wrong."""
 

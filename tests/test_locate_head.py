@@ -56,9 +56,15 @@ PLANTED = {
     ),
     "biases alone that are clipped": (
         "    # clipped\n",
-        "    for db in (dbf, dbi, dbc, dbo, dby): np.clip(db, -0.1, 0.1, out=db)\n",
-        ("exceeds 0.1 in size", "it is clipped there"),
+        "    for db in (dbf, dbi, dbc, dbo, dby): np.clip(db, -0.01, 0.01, out=db)\n",
+        ("exceeds 0.01 in size", "it is clipped there"),
         "(26)",
+    ),
+    "a bias and a column of a weight that are equal, and not clipped": (
+        "di = dc * cbar * i * (1 - i)",
+        "di = 0.7 * dc * cbar * np.minimum(i, 0.5) * (1 - i)",
+        ("gate i", "equations (12) and (15)"),
+        "clipped",
     ),
     "targets of other steps": (
         "dy[targets[t]] -= 1",

@@ -23,6 +23,7 @@ MADE = {
     "one_matrix": ("stacks (more than one layer)",),
     "in_columns": ("a non-zero c0", "the upstream gradient dh_n"),
     "trainer": ("the gradient dx", "the upstream gradient dc_n"),
+    "last_step": ("the upstream gradient dy", "the gradient dx"),
     "steps": ("batches (more than one sequence)", "stacks (more than one layer)"),
     "loss_function": ("batches (more than one sequence)", "the gradient dx"),
     "module": (),
@@ -44,7 +45,15 @@ def made(monkeypatch):
         return namespace[name]
 
     yield make
-    for module in ("course_style", "step_class", "loss_fun", "bias_row", "columns", "char_trainer"):
+    for module in (
+        "course_style",
+        "step_class",
+        "loss_fun",
+        "bias_row",
+        "columns",
+        "char_trainer",
+        "last_step",
+    ):
         sys.modules.pop(module, None)
 
 
@@ -69,6 +78,7 @@ def test_glue_in_the_docs_that_is_longer_than_it_says(name):
 SPOILT = {
     "course": ("course_style.py", "dc * prev_c * f", "dc * next_c * f"),
     "steps": ("step_class.py", "ds * s_before * f", "ds * tanh_s * f"),
+    "last_step": ("last_step.py", "dc = dc * f", "dc = dc * f; dh = dh + self.Wy.T @ dy"),
     "loss_function": ("loss_fun.py", "dy[targets[t]] -= 1", "dy[targets[t]] += 1"),
 }
 

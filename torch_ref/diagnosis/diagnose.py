@@ -24,6 +24,7 @@ from torch_ref.diagnosis.evidence import (
     zero,
 )
 from torch_ref.diagnosis.forward_matching import explain_forward
+from torch_ref.diagnosis.in_turn import match_in_turn
 from torch_ref.diagnosis.kept import find_kept, find_modified
 from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.loop_range import match_loop_range
@@ -40,6 +41,9 @@ from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.harness.layout_words import in_their_words
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
+
+# Of the time for sets of mistakes, what is kept for finding more of them one after the other.
+_LEFT_FOR_TURNS = 0.25
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def diagnose(
     known_wrong = gather(subject, case) if case is not None else None
     if known_wrong is not None:
         evidence.append(known_wrong)
-    finding, located = None, ""
+    finding, located, so_far = None, "", ""
     if all(each.all_right for each in evidence):
         evidence += _gather_unusual(subject, seed + len(SIZES))
     wrong = not all(each.all_right for each in evidence)
@@ -107,12 +111,16 @@ def diagnose(
     elif wrong and not located:
         if all(each.forward_right for each in evidence):
             finding = _explain(subject, evidence, seed, started + seconds, tell)
+            if finding is None:
+                tell("mistakes one after the other")
+                finding, so_far = _in_turn(subject, evidence, seed, started + seconds)
         else:
             tell("the forward pass")
             finding = explain_forward(subject, seed, started + seconds)
-        located = (
-            "" if finding else _clipped(subject) or locate_first_wrong(subject, seed, evidence)
-        )
+        if finding is None:
+            located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
+            if so_far:
+                located = f"{located} {so_far}"
     elif not wrong and not located:
         modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
         finding = Finding((modified,), 0.0) if modified else None
@@ -254,8 +262,20 @@ def _explain(
     unknown = match_unknown(subject, known, small, further, until)
     if unknown is not None:
         return Finding((unknown[0],), unknown[1])
-    several = match_several(subject, known, small, further, until, tell)
+    several_until = until - (until - time.perf_counter()) * _LEFT_FOR_TURNS
+    several = match_several(subject, known, small, further, several_until, tell)
     return Finding(*several) if several else None
+
+
+def _in_turn(
+    subject: Subject, evidence: Sequence[Evidence], seed: int, until: float
+) -> tuple[Finding | None, str]:
+    """Mistakes one after the other, or what those explain that were found."""
+    known = catalogue_of(subject)
+    turn = match_in_turn(subject, known, [e for e in evidence if e.finite], seed, until)
+    if turn.mistakes and turn.residual is not None:
+        return Finding(turn.mistakes, turn.residual), ""
+    return None, turn.sentence
 
 
 def _still(

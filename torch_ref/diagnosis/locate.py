@@ -104,17 +104,20 @@ def _with_inputs_enough(probes: Probes, sizes: Mapping[str, int], evidence: Evid
 def _cut_off(evidence: Evidence) -> str:
     """Whether what is wrong looks clipped: several elements of one size, and none larger."""
     wrong = evidence.wrong
-    if not wrong:
-        return ""
-    actual = np.concatenate([np.abs(evidence.actual[name]).ravel() for name in wrong])
-    expected = np.concatenate([np.abs(evidence.expected[name]).ravel() for name in wrong])
-    limit = actual.max()
-    at_limit = actual == limit
-    if not (limit > 0 and at_limit.sum() > 1 and (expected[at_limit] > limit).all()):
+    limit = max((float(np.abs(evidence.actual[name]).max()) for name in wrong), default=0.0)
+    bounded, twice = 0, False
+    for name in wrong:
+        for sign in (-1, 1):  # of two classes the gradients are each other's negative
+            at_limit = evidence.actual[name] == sign * limit
+            if not np.all(sign * evidence.expected[name][at_limit] > limit):
+                return ""
+            bounded += int(at_limit.sum())
+            twice = twice or at_limit.sum() > 1
+    if not twice or limit == 0:
         return ""
     return (
-        f"No element of {joined(list(wrong))} exceeds {limit:.9g} in size and {at_limit.sum()} are "
-        "just that: it is clipped there, in the loop or after it."
+        f"No element of {joined(list(wrong))} exceeds {limit:.9g} in size and {bounded} are just "
+        "that: it is clipped there, in the loop or after it."
     )
 
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
-from torch_ref.diagnosis.edits import Place, scaled, together
+from torch_ref.diagnosis.edits import Edit, Place, scaled, together
 from torch_ref.diagnosis.evidence import Evidence, budget_by, predicted
 from torch_ref.diagnosis.matching import distance, half_the_digits, share_used
 from torch_ref.diagnosis.render import render_difference
@@ -23,6 +24,8 @@ from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
 
 Number = Fraction
+# The derivatives that have a function of their own in many a backward pass.
+HELPERS = {"y(1-y)": "sigmoid", "1-y^2": "tanh"}
 _TESTED = (Fraction(1), Fraction(2), Fraction(3))
 # So many different numbers are tried.
 _ASKED = 6
@@ -67,23 +70,30 @@ def families(known: Catalogue) -> Iterator[Family]:
         elif wrong.learning_rate == 1:
             told = sentence.replace("1.0", "{}")
             yield Family(name.removesuffix("1.0"), told, _learning(wrong))
-    for needed, name in (("y(1-y)", "sigmoid"), ("1-y^2", "tanh")):
-        told = (
-            f"Wherever {FUNCTION_WORDS[needed].format(y='y')} is needed the backward pass takes it "
-            "times {}."
+    for needed, name in HELPERS.items():
+        yield Family(f"{name}' * ", helper_words(needed), partial(_helped, known.table, needed))
+
+
+def _helped(right: Table, needed: str, number: Number) -> Table:
+    return helper_scaled(right, needed, number)(right)
+
+
+def helper_words(needed: str) -> str:
+    """What is wrong with a function that gives a derivative, with {} for the factor."""
+    function = FUNCTION_WORDS[needed].format(y="y")
+    return f"Wherever {function} is needed the backward pass takes it times {{}}."
+
+
+def helper_scaled(right: Table, needed: str, number: Number) -> Edit:
+    """The function that gives a derivative, off by a factor wherever the right table calls it."""
+    return together(
+        *(
+            scaled(Place(target, k), str(number))
+            for target, equation in right.equations.items()
+            for k, term in enumerate(equation.terms)
+            if any(each.function == needed for each in term.factors)
         )
-        yield Family(f"{name}' * ", told, _helper(known.table, needed))
-
-
-def _helper(right: Table, needed: str) -> Callable[[Number], Table]:
-    """The function that gives a derivative, off by a factor wherever it is called."""
-    users = [
-        Place(target, number)
-        for target, equation in right.equations.items()
-        for number, term in enumerate(equation.terms)
-        if any(each.function == needed for each in term.factors)
-    ]
-    return lambda number: together(*(scaled(place, str(number)) for place in users))(right)
+    )
 
 
 def _scaled(right: Table, wrong: Table) -> Callable[[Number], Table]:

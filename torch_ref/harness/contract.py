@@ -14,7 +14,6 @@ is handed on is multiplied by f. They have its own order of gates and the axes o
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -27,7 +26,8 @@ from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
 from torch_ref.harness.given import restricted, without_biases
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
-from torch_ref.harness.theirs import check_parameters, theirs
+from torch_ref.harness.signature import arguments_taken, check_parameters, parameters
+from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.variant import STANDARD, Variant
 
@@ -123,7 +123,7 @@ def as_implementation(target: Any, name: str | None = None) -> Implementation:
             "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
         )
     called = name or str(getattr(target, "__qualname__", type(target).__name__))
-    if "targets" in _parameters(target, ()):
+    if "targets" in parameters(target, ()):
         return Implementation(called, loss_and_grads=target)
     return Implementation(called, vjp=target)
 
@@ -175,7 +175,7 @@ def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Ca
     """Its forward alone, forward(params, x, *states), on arrays in its own arrangement."""
     if implementation.loss_and_grads is not None and case.targets is not None:
         loss_and_grads, targets = implementation.loss_and_grads, case.targets
-        count = len(_taken(loss_and_grads, 3, _state_names(layout)))
+        count = len(arguments_taken(loss_and_grads, 3, _state_names(layout)))
 
         def loss(params: Any, x: Any, *states: Any) -> Any:
             return loss_and_grads(params, x, layout.targets_to(targets), *states[:count])[0]
@@ -183,7 +183,7 @@ def forward_of(implementation: Implementation, layout: Layout, case: Case) -> Ca
         return theirs()(loss)
     assert implementation.vjp is not None
     vjp = implementation.vjp
-    taken = len(_taken(vjp, 2, _state_names(layout)))
+    taken = len(arguments_taken(vjp, 2, _state_names(layout)))
     return theirs()(lambda params, x, *states: vjp(params, x, *states[:taken])[0])
 
 
@@ -191,8 +191,8 @@ def states_taken(implementation: Implementation, layout: Layout) -> frozenset[st
     """Which of "h0" and "c0" its callable takes."""
     names = _state_names(layout)
     if implementation.loss_and_grads is not None:
-        return _in_ours({*_taken(implementation.loss_and_grads, 3, names)})
-    return _in_ours({*_taken(implementation.vjp or (lambda: None), 2, names)})
+        return _in_ours({*arguments_taken(implementation.loss_and_grads, 3, names)})
+    return _in_ours({*arguments_taken(implementation.vjp or (lambda: None), 2, names)})
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ class _Called:
 def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> _Called:
     assert implementation.vjp is not None
     names = _state_names(layout)
-    states = _taken(implementation.vjp, 2, names)
+    states = arguments_taken(implementation.vjp, 2, names)
     with theirs(implementation.timeout):
         returned = implementation.vjp(
             given.params,
@@ -254,7 +254,7 @@ def _call_vjp(implementation: Implementation, layout: Layout, given: _Given) -> 
         )
     outputs, pullback = returned
     upstream = ("dy", *(f"d{name.removesuffix('0')}_n" for name in names))
-    taken = _taken(pullback, 0, upstream)
+    taken = arguments_taken(pullback, 0, upstream)
 
     def pull(further: tuple[Any, ...]) -> Any:
         chosen = [v for name, v in zip(upstream, further, strict=True) if name in taken]
@@ -292,7 +292,7 @@ def _run_loss(implementation: Implementation, layout: Layout, case: Case, given:
     assert implementation.loss_and_grads is not None
     assert case.targets is not None
     names = _state_names(layout)
-    states = _taken(implementation.loss_and_grads, 3, names)
+    states = arguments_taken(implementation.loss_and_grads, 3, names)
     before = given.copied()
     targets = layout.targets_to(case.targets.copy())
     chosen = [state for name, state in zip(names, given.states, strict=True) if name in states]
@@ -371,26 +371,6 @@ def _read_gradients(
     if not found:
         raise MalformedAnswer(f"{implementation.name} returned no gradient but must return some.")
     return found
-
-
-def _taken(function: Callable[..., Any], already: int, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Which of the further arguments a callable takes: by its parameters' names, or number."""
-    further = _parameters(function, (*range(already), *names))[already:]
-    if further and set(further) <= set(names):
-        return tuple(name for name in names if name in further)
-    return names[: len(further)]
-
-
-def _parameters(function: Callable[..., Any], default: tuple[Any, ...]) -> tuple[Any, ...]:
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return default
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return default
-    return tuple(
-        p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    )
 
 
 def _check_word(name: str, value: object, words: tuple[object, ...]) -> None:

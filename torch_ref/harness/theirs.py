@@ -1,9 +1,8 @@
 """Somebody's code: how it is called, and which exceptions are its own."""
 
-import inspect
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,38 +43,6 @@ def theirs(seconds: float | None = None) -> Iterator[None]:
 def is_theirs(error: BaseException) -> bool:
     """Whether an exception comes from within `theirs`."""
     return _NOTE in getattr(error, "__notes__", ())
-
-
-def check_parameters(
-    name: str, function: Callable[..., Any], names: tuple[str, ...], least: int
-) -> None:
-    """Whether a function can be called with so many arguments by position.
-
-    Args:
-        name: of the implementation, for the error.
-        names: the arguments, of which all behind the first `least` may be left out.
-
-    Raises:
-        ValueError: it takes fewer than the least, demands more than all, or by name.
-    """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a builtin has none to look at
-        return
-    parameters = signature.parameters
-    kinds = [p.kind for p in parameters.values()]
-    positional = [
-        p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    demanded = [p for p in parameters.values() if p.default is p.empty]
-    by_name = [p for p in demanded if p.kind is p.KEYWORD_ONLY]
-    enough = len(positional) >= least or inspect.Parameter.VAR_POSITIONAL in kinds
-    if enough and not by_name and sum(p in demanded for p in positional) <= len(names):
-        return
-    raise ValueError(
-        f"{name} has the parameters {signature} but must take "
-        f"({', '.join(names)}) by position, of which {' and '.join(names[least:])} may be left out."
-    )
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.diagnosis.matching import Finding
 
 _EXAMPLES = 3
+_COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
 
 
 def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
@@ -34,9 +35,10 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
 def explained_by(finding: Finding) -> str:
     """How many mistakes explain it, the beginning of a sentence."""
     many = "mistakes together explain"
-    count = {1: "One mistake explains", 2: f"Two {many}", 3: f"Three {many}"}
+    count = len(finding.mistakes)
     what = "every output of the forward pass" if _is_forward(finding) else "every difference"
-    return f"{count[len(finding.mistakes)]} {what} to rounding"
+    whose = "One mistake explains" if count == 1 else f"{_COUNTS.get(count, count)} {many}"
+    return f"{whose} {what} to rounding"
 
 
 def _is_forward(finding: Finding) -> bool:
