@@ -1,5 +1,6 @@
 """The gradient diff: it agrees with the code as it is, and with no wrong line planted in it."""
 
+import itertools
 import sys
 from dataclasses import replace
 
@@ -11,7 +12,8 @@ from planted import MISTAKES, ON_THE_BOUNDED_HEAD, plant
 
 from manual_lstm import alphabet, vjp
 from manual_lstm.lstm import _through_time
-from torch_ref import character_case, diff_gradients, error_budget
+from torch_ref import character_case, compare_gradients, diff_gradients, error_budget
+from torch_ref.compare.diff import diff_arrays
 from torch_ref.harness.strategies import cases, model_cases
 
 
@@ -45,6 +47,35 @@ def test_a_planted_line_that_changes_nothing(monkeypatch):
             plant(monkeypatch, _through_time, old, "")
     plant(monkeypatch, _through_time, "dc += np", "dc += np")
     assert diff_gradients(case_of("float64")).verdict == "agree"
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_change_that_was_said_to_show_and_does_not(dtype):
+    """Any large element, off by a little more than the report says, in either direction."""
+    case = case_of(dtype)
+    actual, expected, allowed = diff_arrays(case)
+    sharp = diff_gradients(case).sharpness
+    unseen = 0
+    for name in [name for name in expected if name.startswith("d")]:
+        size = np.abs(expected[name])
+        for where in np.argwhere(size >= sharp.share * size.max()):
+            for change, sign in itertools.product((1.0001, 0.5), (-1, 1)):
+                wide = actual[name].astype(np.float64)
+                wide[tuple(where)] += sign * change * sharp.change * size[tuple(where)]
+                only = {name: expected[name]}
+                seen = compare_gradients({name: wide}, only, allowed).verdict == "disagree"
+                assert seen or change < 1, (name, where)
+                unseen += not seen
+    assert unseen  # half of it is not enough everywhere, or a smaller change had been said
+
+
+def test_a_sharpness_of_what_disagrees_or_is_nowhere_but_zero(monkeypatch):
+    """A disagreement is not vouched for, and neither is a gradient that is nothing."""
+    zero = replace(case_of("float64"), dloss=0.0)
+    silent = replace(zero, dh_n=0 * zero.dh_n, dc_n=0 * zero.dc_n)
+    assert diff_gradients(silent).sharpness is None
+    plant(monkeypatch, *MISTAKES[next(iter(MISTAKES))])
+    assert diff_gradients(case_of("float64")).sharpness is None
 
 
 def test_a_case_that_leaves_a_path_unused():

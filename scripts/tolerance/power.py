@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tolerance.draw import GROUP, Sizes, draw_plain
 from torch_ref.compare.budget import error_budgets
 from torch_ref.compare.diff import run_manual, run_twin
+from torch_ref.compare.sharpness import least_changes
 
 Array = NDArray[Any]
 Sides = tuple[Array, Array, Array]  # actual, expected, allowed
@@ -118,9 +119,7 @@ def measure_limit(task: tuple[int, str, float, int, int]) -> Limit:
             continue
         conclusive += 1
         for actual, expected, allowed in result:
-            large = np.abs(expected) >= SHARE[dtype] * np.abs(expected).max()
-            needed = (allowed + np.abs(actual - expected))[large]
-            limits.append(needed / np.abs(expected[large]))
+            limits.append(least_changes(actual, expected, allowed, dtype))
     every = np.concatenate(limits)
     median, greatest = (
         (float(np.median(every)), float(every.max())) if len(every) else (np.nan, np.nan)

@@ -11,6 +11,7 @@ from manual_lstm.params import lstm_sizes
 from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
+from torch_ref.compare.sharpness import sharpness
 from torch_ref.oracles.case import Case, Results, run_case
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp
 from torch_ref.oracles.variant import STANDARD
@@ -24,8 +25,8 @@ def diff_gradients(case: Case) -> Comparison:
             manual_lstm is compared with the float64 twin of the same float32 numbers.
 
     Returns:
-        The comparison, each element against its error budget; where the two disagree, with the
-        sentence of `arbitrate`.
+        The comparison, each element against its error budget; where the two agree, with the
+        `sharpness` of that, and with the sentence of `arbitrate` where they do not.
 
     Raises:
         ValueError: an array of the case is wrong, rounding alone decides what comes out, or the
@@ -34,6 +35,9 @@ def diff_gradients(case: Case) -> Comparison:
     actual, expected, allowed = diff_arrays(case)
     comparison = compare_gradients(actual, expected, allowed, dtype=case.dtype)
     sides = ("manual_lstm", "the autograd twin")
+    if comparison.verdict == "agree":
+        sharp = sharpness(actual, expected, allowed, dtype=case.dtype)
+        return replace(comparison, sharpness=sharp)
     arbitration = arbitrate(case, comparison, actual, expected, sides)
     return replace(comparison, arbitration=arbitration)
 

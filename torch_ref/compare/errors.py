@@ -46,16 +46,31 @@ class TensorError:
 
 
 @dataclass(frozen=True)
+class Sharpness:
+    """How small a mistake would have been seen.
+
+    Attributes:
+        change: by so much of itself no gradient element could have been off unseen,
+        share: if it is at least such a share of its tensor's largest.
+    """
+
+    change: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The verdict on all tensors, each one's, and which side is right if that was asked.
 
     Attributes:
         tensors: one entry for each.
         arbitration: the sentence of `arbitrate`, or None.
+        sharpness: how small a mistake would have been seen, where they agree and that was asked.
     """
 
     tensors: tuple[TensorError, ...]
     arbitration: str | None = None
+    sharpness: Sharpness | None = None
 
     @property
     def verdict(self) -> Verdict:

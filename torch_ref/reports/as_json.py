@@ -39,6 +39,7 @@ def comparison_json(
         "verdict": comparison.verdict,
         "tensors": [_entry(tensor) for tensor in comparison.tensors],
         "arbitration": comparison.arbitration,
+        "sharpness": None if comparison.sharpness is None else asdict(comparison.sharpness),
         "diagnosis": [],
         "first_wrong": None,
         "layout": {},

@@ -3,7 +3,7 @@
 from rich.table import Table
 from rich.text import Text
 
-from torch_ref.compare.errors import Comparison, TensorError
+from torch_ref.compare.errors import Comparison, Sharpness, TensorError
 from torch_ref.harness.layout_fields import LayoutFields
 from torch_ref.reports.names import element_name
 
@@ -68,12 +68,22 @@ def summary(comparison: Comparison, left: str, right: str) -> Text:
             ("AGREES. ", "bold green"),
             f"{left} and {right} agree in all {len(tensors)} tensors: rounding explains every "
             f"difference. {most.name} uses most of its budget, {_percent(most.used)}.",
+            _sharpness(comparison.sharpness),
         )
     return Text.assemble(
         ("DISAGREES. ", "bold red"),
         f"{left} and {right} differ by more than rounding explains in {len(wrong)} of "
         f"{len(tensors)} tensors: {', '.join(wrong)}.",
         "" if comparison.arbitration is None else f" {comparison.arbitration}",
+    )
+
+
+def _sharpness(sharp: Sharpness | None) -> str:
+    if sharp is None:
+        return ""
+    return (
+        f" A change by {sharp.change:.0e} of any gradient element of at least {sharp.share:g} of "
+        "its tensor's largest would have shown."
     )
 
 
