@@ -59,14 +59,14 @@ def test_a_change_that_was_said_to_show_and_does_not(dtype):
     for name in [name for name in expected if name.startswith("d")]:
         size = np.abs(expected[name])
         for where in np.argwhere(size >= sharp.share * size.max()):
-            for change, sign in itertools.product((1.0001, 0.5), (-1, 1)):
+            for change, sign in itertools.product((1.001, 0.99), (-1, 1)):
                 wide = actual[name].astype(np.float64)
                 wide[tuple(where)] += sign * change * sharp.change * size[tuple(where)]
                 only = {name: expected[name]}
                 seen = compare_gradients({name: wide}, only, allowed).verdict == "disagree"
                 assert seen or change < 1, (name, where)
                 unseen += not seen
-    assert unseen  # half of it is not enough everywhere, or a smaller change had been said
+    assert unseen  # or a smaller change could have been said
 
 
 def test_a_sharpness_of_what_disagrees_or_is_nowhere_but_zero(monkeypatch):
