@@ -206,6 +206,19 @@ def test_wrong_line_that_is_sent_to_another(name: str) -> None:
     assert never not in sentence, sentence
 
 
+def test_reader_sent_to_an_upstream_gradient_that_is_not_taken() -> None:
+    """dh_n and dc_n suspected, of which the pullback knows nothing."""
+    inner = made("dc = dc_next + dh * o", "dc = dc_next + np.sign(dh) * o")
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pullback = inner(params, x, h0, c0)
+        return outputs, lambda dy: pullback(dy, np.zeros_like(h0), np.zeros_like(c0))
+
+    diagnosis = located(vjp)
+    assert "look at dc, equation (11)" in diagnosis.located
+    assert "_n" not in diagnosis.located, diagnosis.located
+
+
 def test_stack_is_right_and_has_no_finding() -> None:
     """A false alarm on the LSTM in which all of this is planted."""
     diagnosis = diagnose(made("CALLS = []", "CALLS = []"))

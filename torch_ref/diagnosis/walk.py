@@ -91,8 +91,8 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     to_h = f"what t+1 hands back, (16b), and {from_above}"
     to_c = "what t+1 hands back, (16a)"
     if last:
-        to_h = f"{from_above}, and dh_n" if given else from_above
-        to_c = "dc_n" if given else "what it begins with"
+        to_h = f"{from_above}, and dh_n" if evidence.case.dh_n[k].any() else from_above
+        to_c = "dc_n" if evidence.case.dc_n[k].any() else "what it begins with"
     if kind == "dh":
         return f"equation (9): {to_h}"
     if kind == "dc":
