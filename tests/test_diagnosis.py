@@ -20,6 +20,7 @@ from torch_ref.diagnosis.blind_spots import blind_spots, hides
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import LOUD, SIZES, draw_case
 from torch_ref.diagnosis.identity import signature
+from torch_ref.diagnosis.in_turn import InTurn
 from torch_ref.diagnosis.interpreter import run_table
 from torch_ref.diagnosis.matching import joint
 from torch_ref.diagnosis.planted import planted_loss, planted_vjp
@@ -148,24 +149,48 @@ def test_mistake_that_is_no_number_on_a_loud_case_is_named() -> None:
     assert named(subject, seconds=0) == [planted.identifier]
 
 
-@pytest.mark.parametrize(("seed", "count"), [(100, 2), (101, 2), (13, 3)])
-def test_planted_mistakes_are_named_together(seed: int, count: int) -> None:
+@pytest.fixture
+def only_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search one after the other, which comes before that for sets, finds nothing."""
+    nothing = InTurn((), {}, None)
+    monkeypatch.setattr("torch_ref.diagnosis.diagnose.match_in_turn", lambda *_: nothing)
+
+
+@pytest.mark.usefixtures("only_sets")
+@pytest.mark.parametrize(
+    "identifiers",
+    [
+        ("sigmoid'.y^2", "bias[o] * -1"),
+        ("weights.moved by one", "dc_carry[0] is taken at the last step only"),
+        ("weight_hh.first", "bias.first", "dc0 * 2"),
+    ],
+)
+def test_planted_mistakes_are_named_together(identifiers: Sequence[str]) -> None:
     """Two or three mistakes at once, which no single one explains."""
     known = catalogue()
     sign = partial(signature, variant=STANDARD, loss=False, linear=False)
-    planted = random.Random(seed).sample(known.mistakes, count)
-    table = joint(planted, known)
+    table = joint([by_name(known, each) for each in identifiers], known)
     told: list[str] = []
-    subject = subject_for(table, None)
-    finding = diagnose(subject, seconds=600, tell=told.append).finding
+    finding = diagnose(subject_for(table, None), seconds=600, tell=told.append).finding
     assert finding is not None
     assert sign(joint(finding.mistakes, known)) == sign(table)
-    assert len(finding.mistakes) == count
+    assert len(finding.mistakes) == len(identifiers)
     assert told[0] == "one mistake"
-    number = {2: "two", 3: "three"}[count]
+    number = {2: "two", 3: "three"}[len(identifiers)]
     assert re.fullmatch(rf"{number} mistakes together: \d+ sets tried", told[-1])
 
 
+def test_mistakes_are_sought_one_after_the_other_before_sets_of_them() -> None:
+    """Thousands of sets tried where the walk backward meets the mistakes in turn."""
+    known, told = catalogue(), list[str]()
+    planted = [by_name(known, each) for each in ("do.c[t]", "dc.f", "weight_hh.transposed")]
+    finding = diagnose(subject_for(joint(planted, known), None), tell=told.append).finding
+    assert finding is not None
+    assert set(finding.mistakes) == set(planted)
+    assert told[-1] == "mistakes one after the other"
+
+
+@pytest.mark.usefixtures("only_sets")
 @pytest.mark.parametrize(
     "identifiers",
     [

@@ -218,7 +218,7 @@ def test_forward_that_no_line_explains_is_located() -> None:
     assert diagnosis.wrong
     assert diagnosis.finding is None
     assert diagnosis.located.startswith("The forward pass is wrong, in y")
-    assert "equations (1) to (7)" in diagnosis.located
+    assert "what an activation tends to, (2) to (5)" in diagnosis.located
 
 
 HEADS = [

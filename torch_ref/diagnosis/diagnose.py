@@ -42,8 +42,8 @@ from torch_ref.harness.layout_words import in_their_words
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
 
-# Of the time for sets of mistakes, what is kept for finding more of them one after the other.
-_LEFT_FOR_TURNS = 0.25
+# Of the time that is left, how much may go into mistakes one after the other, before sets of them.
+_FOR_TURNS = 0.25
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,7 @@ def diagnose(
         finding = Finding((kept,), 1.0)
     elif wrong and not located:
         if all(each.forward_right for each in evidence):
-            finding = _explain(subject, evidence, seed, started + seconds, tell)
-            if finding is None:
-                tell("mistakes one after the other")
-                finding, so_far = _in_turn(subject, evidence, seed, started + seconds)
+            finding, so_far = _explain(subject, evidence, seed, started + seconds, tell)
         else:
             tell("the forward pass")
             finding = explain_forward(subject, seed, started + seconds)
@@ -228,7 +225,8 @@ def _explain(
     seed: int,
     until: float,
     tell: Callable[[str], None],
-) -> Finding | None:
+) -> tuple[Finding | None, str]:
+    """What explains all the evidence; failing that, a sentence on what comes first, or ""."""
     tell("one mistake")
     known = catalogue_of(subject)
     # A mistake that divides by what rounds to zero on a loud case is told by the others.
@@ -239,7 +237,7 @@ def _explain(
         if clipping is not None:
             (best, residual), *others = singles
             alternatives = tuple((mistake, clipping) for mistake, _ in others)
-            return Finding((best, clipping), residual, alternatives)
+            return Finding((best, clipping), residual, alternatives), ""
     if not singles and any(not each.right for each in evidence):
         singles = match_confined(subject, known, evidence, until)
     for k, wanted in enumerate(FURTHER):
@@ -249,33 +247,26 @@ def _explain(
         singles = _still(subject, known, singles, more)
     if singles:
         (best, residual), *others = singles
-        return Finding((best,), residual, tuple((mistake,) for mistake, _ in others))
+        return Finding((best,), residual, tuple((mistake,) for mistake, _ in others)), ""
     if all(each.right for each in evidence):
-        return None
+        return None, ""
     longer = _gather(subject, FURTHER[-1:], seed + len(SIZES))
     loop = match_loop_range(subject, known, [*evidence, *longer])
     if loop is not None or time.perf_counter() > until:
-        return loop
+        return loop, ""
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
     further = evidence[len(SIZES) :]
     tell("one mistake with a number of its own")
     unknown = match_unknown(subject, known, small, further, until)
     if unknown is not None:
-        return Finding((unknown[0],), unknown[1])
-    several_until = until - (until - time.perf_counter()) * _LEFT_FOR_TURNS
-    several = match_several(subject, known, small, further, several_until, tell)
-    return Finding(*several) if several else None
-
-
-def _in_turn(
-    subject: Subject, evidence: Sequence[Evidence], seed: int, until: float
-) -> tuple[Finding | None, str]:
-    """Mistakes one after the other, or what those explain that were found."""
-    known = catalogue_of(subject)
-    turn = match_in_turn(subject, known, [e for e in evidence if e.finite], seed, until)
+        return Finding((unknown[0],), unknown[1]), ""
+    tell("mistakes one after the other")
+    now = time.perf_counter()
+    turn = match_in_turn(subject, known, evidence, seed, now + _FOR_TURNS * (until - now))
     if turn.mistakes and turn.residual is not None:
         return Finding(turn.mistakes, turn.residual), ""
-    return None, turn.sentence
+    several = match_several(subject, known, small, further, until, tell)
+    return (Finding(*several), "") if several else (None, turn.sentence)
 
 
 def _still(
