@@ -28,6 +28,7 @@ KEYS = {
     "scale",
     "unverified",
     "arbitration",
+    "sharpness",
     "blind_spots",
     "reproduce",
 }
