@@ -1,8 +1,7 @@
 """The diagnosis: the backward as data, its mistakes, and which of them an implementation has."""
 
 import random
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,9 +19,7 @@ from torch_ref.diagnosis.blind_spots import blind_spots, hides
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import LOUD, SIZES, draw_case
 from torch_ref.diagnosis.identity import signature
-from torch_ref.diagnosis.in_turn import InTurn
 from torch_ref.diagnosis.interpreter import run_table
-from torch_ref.diagnosis.matching import joint
 from torch_ref.diagnosis.planted import planted_loss, planted_vjp
 from torch_ref.diagnosis.table import Table, backward_table
 from torch_ref.harness.answers import MalformedAnswer
@@ -147,68 +144,6 @@ def test_mistake_that_is_no_number_on_a_loud_case_is_named() -> None:
     planted = by_name(known, "dlogits.-onehot/p")  # a loud case's p rounds to 0
     subject = subject_for(planted.edit(known.table), "linear")
     assert named(subject, seconds=0) == [planted.identifier]
-
-
-@pytest.fixture
-def only_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The search one after the other, which comes before that for sets, finds nothing."""
-    nothing = InTurn((), {}, None)
-    monkeypatch.setattr("torch_ref.diagnosis.diagnose.match_in_turn", lambda *_: nothing)
-
-
-@pytest.mark.usefixtures("only_sets")
-@pytest.mark.parametrize(
-    ("identifiers", "one_in"),
-    [
-        (("weights.moved by one", "dc_carry[0] is taken at the last step only"), 1),
-        (("sigmoid'.y^2", "bias[o] * -1"), 10),
-        (("weight_hh.first", "bias.first", "dc0 * 2"), 20),
-    ],
-)
-def test_planted_mistakes_are_named_together(
-    identifiers: Sequence[str], one_in: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two or three mistakes at once, which no single one explains."""
-    known = catalogue()
-    planted = [by_name(known, each) for each in identifiers]
-    some = tuple(dict.fromkeys([*planted, *known.mistakes[::one_in]]))
-    fewer = replace(known, mistakes=some)  # three among all of them take a minute
-    monkeypatch.setattr("torch_ref.diagnosis.diagnose.catalogue_of", lambda _: fewer)
-    sign = partial(signature, variant=STANDARD, loss=False, linear=False)
-    table = joint(planted, known)
-    told: list[str] = []
-    finding = diagnose(subject_for(table, None), seconds=600, tell=told.append).finding
-    assert finding is not None
-    assert sign(joint(finding.mistakes, known)) == sign(table)
-    assert len(finding.mistakes) == len(identifiers)
-    assert told[0] == "one mistake"
-    assert re.fullmatch(r"(two|three) mistakes together: \d+ sets tried", told[-1])
-
-
-def test_mistakes_are_sought_one_after_the_other_before_sets_of_them() -> None:
-    """Thousands of sets tried where the walk backward meets the mistakes in turn."""
-    known, told = catalogue(), list[str]()
-    planted = [by_name(known, each) for each in ("do.c[t]", "dc.f", "weight_hh.transposed")]
-    finding = diagnose(subject_for(joint(planted, known), None), tell=told.append).finding
-    assert finding is not None
-    assert set(finding.mistakes) == set(planted)
-    assert told[-1] == "mistakes one after the other"
-
-
-@pytest.mark.usefixtures("only_sets")
-@pytest.mark.parametrize(
-    "identifiers",
-    [
-        ("weight_hh[o].from g", "dz_g.1-y"),
-        ("do.dc for dh", "dc.1-y"),
-        ("weights.moved by one", "weight[o].from g"),  # both edit dweight_ih.o
-    ],
-)
-def test_pair_is_named_where_one_reads_what_the_other_spoils(identifiers: Sequence[str]) -> None:
-    """A pair that is not tried as neither of the two alone moves what both together move."""
-    known = catalogue()
-    table = joint([by_name(known, each) for each in identifiers], known)
-    assert set(named(subject_for(table, None))) == set(identifiers)
 
 
 def test_mistake_in_a_variant_is_named() -> None:
