@@ -27,7 +27,7 @@ def only_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("identifiers", "one_in"),
     [
-        (("weights.moved by one", "dc_carry[0] is taken at the last step only"), 1),
+        (("weights.moved by one", "dc_carry[0] is taken at the last step only"), 5),
         (("sigmoid'.y^2", "bias[o] * -1"), 10),
         (("weight_hh.first", "bias.first", "dc0 * 2"), 20),
     ],
