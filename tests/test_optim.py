@@ -8,7 +8,7 @@ import pytest
 import torch
 from agreement import assert_same_bits
 from balls import Balls, balls, scalar
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -98,12 +98,16 @@ def corrected_rate(rate, beta, t, dtype):
 
 
 def lerp(memory, name, value, beta, dtype):
-    """torch's own form of the average: previous + (1-beta)(value - previous), from zero."""
+    """torch's own form of the average: previous + w (value - previous) with w = 1-beta, from zero.
+
+    Where w is at least 1/2 it is value - (1 - w)(value - previous), in which 1 - w cancels.
+    """
     previous = memory.get(name, balls(np.zeros(SHAPE), dtype))
     if 1 - beta < 0.5:
         new = previous + scalar(1 - beta, dtype) * (value - previous)
     else:
-        new = value - scalar(beta, dtype) * (value - previous)
+        rest = balls(np.ones(()), dtype) - scalar(1 - beta, dtype)
+        new = value - rest * (value - previous)
     memory[name] = new
     return new
 
@@ -151,6 +155,11 @@ def test_an_rmsprop_that_is_not_torchs(run, rate, beta, eps):
     )
 
 
+ONE_GRADIENT = np.array([[1, 0], [0, 0], [0, 0]], np.float32)
+
+
+# What is left of the average by then is 1e-6, of which torch's 1 - w keeps two digits.
+@example((0 * ONE_GRADIENT, [ONE_GRADIENT, 0 * ONE_GRADIENT]), 1.0, 1e-6, 0.0, 1e-8)
 @given(run=runs(), rate=rates, beta=factors, beta2=factors, eps=st.sampled_from([1e-8, 1e-3]))
 def test_an_adam_that_is_not_torchs(run, rate, beta, beta2, eps):
     """Adam is torch.optim.Adam at every step, but for rounding."""
