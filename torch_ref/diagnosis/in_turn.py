@@ -1,4 +1,4 @@
-"""More mistakes than can be tried together, found one after the other as the walk meets them.
+"""Several mistakes, found one after the other as the walk backward meets them.
 
 From inputs of their own every dz of the lowest layer can be read, and each is computed from those
 before it. The mistake that makes the first wrong one right, and nothing wrong that was right, is
