@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from torch_ref.diagnosis.table import Edge, Factor, Steps, Table, Term, Weight
+from torch_ref.diagnosis.table import Again, Edge, Factor, Steps, Table, Term, Weight
 
 Edit = Callable[[Table], Table]
 ONE = Factor("one")
@@ -119,6 +119,11 @@ def clipped(target: str, limit: int) -> Edit:
 def learning(rate: Fraction) -> Edit:
     """Change weight_hh within the loop."""
     return lambda table: replace(table, learning_rate=rate)
+
+
+def again(how: Again) -> Edit:
+    """Compute the gates once more, from something else."""
+    return lambda table: replace(table, again=how)
 
 
 def forwards(table: Table) -> Table:

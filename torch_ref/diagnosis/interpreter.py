@@ -6,9 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.quantities import FLOAT64, FUNCTIONS, Quantities, quantities
+from torch_ref.diagnosis.quantities import (
+    FLOAT64,
+    FUNCTIONS,
+    Quantities,
+    computed_again,
+    quantities,
+)
 from torch_ref.diagnosis.table import (
     HEAD_SUMS,
+    KINDS,
     LOSS,
     PEEPHOLES,
     STEP,
@@ -67,8 +74,11 @@ def gradients(
     dy_top = dy
     dh0: list[Array] = []
     dc0: list[Array] = []
+    every = table
     for k in reversed(range(len(q.layers))):
-        env = {**q.layers[k], "dy": dy, "dy_top": dy_top, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
+        table = _of_layer(every, k, len(q.layers))
+        kept = computed_again(q, k, table.again, a) if table.again else q.layers[k]
+        env = {**kept, "dy": dy, "dy_top": dy_top, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
         for name, per_layer in (("dh_n", q.dh_n), ("dc_n", q.dc_n)):
             env[name + "+"] = per_layer[(k - 1) % len(q.layers)]
         last = _recur(table, q, a, env, k)
@@ -80,10 +90,12 @@ def gradients(
         for target in SUMS:
             if target in table.equations:
                 env[target] = whole.sum_over_steps(table[target])
-        for kind in ("weight_ih", "weight_hh", "bias"):
+        for kind in KINDS:
+            if f"d{kind}.i" not in env:
+                continue
             blocks = [env[f"d{kind}.{gate}"] for gate in GATES]
             joined = np.concatenate(blocks, axis=-2)
-            results[f"d{kind}_l{k}"] = joined[..., 0] if kind == "bias" else joined
+            results[f"d{kind}_l{k}"] = joined[..., 0] if kind.startswith("bias") else joined
         for name in PEEPHOLES:
             if f"d{name}" in env:
                 results[f"d{name}_l{k}"] = env[f"d{name}"][..., 0]
@@ -95,9 +107,14 @@ def gradients(
         if k > 0:
             dy = whole.value(table["below"])
     for name, values in (("dh0", dh0), ("dc0", dc0)):
-        shift = table[name].terms[0].factors[0].layer
+        shift = every[name].terms[0].factors[0].layer
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
     return results
+
+
+def _of_layer(table: Table, k: int, layers: int) -> Table:
+    own = table.own
+    return own if own is not None and k in _steps(layers, table.own_layers) else table
 
 
 @dataclass(frozen=True)
@@ -264,7 +281,8 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
     """A factor at every step: (..., T, B, N), or (..., 1, B, N) where it is the same at each."""
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
-    array = env[factor.name + ("+" if factor.layer else "")]
+    name = factor.name + ("+" if factor.layer else "")
+    array = _joined_inputs(env, name) if name in JOINED else env[name]
     before = 1 if factor.name in ("c", "h") else 0
     plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
@@ -280,6 +298,23 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
         if factor.edge == "zero":
             array[..., outside, :, :] = 0
     return FUNCTIONS[factor.function](a, array) if factor.function else array
+
+
+# x and h[t-1] side by side in one order or the other, and as much of them as a matrix is wide.
+JOINED = (
+    "[h[t-1], x[t]][:I]",
+    "[h[t-1], x[t]][I:]",
+    "[x[t], h[t-1]][:H]",
+    "[x[t], h[t-1]][H:]",
+)
+
+
+def _joined_inputs(env: Mapping[str, Array], name: str) -> Array:
+    x, h = env["x"], env["h"][..., :-1, :, :]
+    both = [h, x] if name.startswith("[h") else [x, h]
+    width = both[1].shape[-1]
+    joined = np.concatenate(both, axis=-1)
+    return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
 
 
 def _block(q: Quantities, weight: Weight, k: int) -> Array:

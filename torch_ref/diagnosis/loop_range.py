@@ -12,7 +12,7 @@ import numpy as np
 
 from torch_ref.compare.errors import budget_shares
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
-from torch_ref.diagnosis.evidence import Evidence, budget_by
+from torch_ref.diagnosis.evidence import Evidence, budget_by, completed
 from torch_ref.diagnosis.interpreter import gradients
 from torch_ref.diagnosis.matching import Finding, half_the_digits, relative
 from torch_ref.diagnosis.quantities import quantities
@@ -60,7 +60,7 @@ def _share_used(
                 return None
             continue
         rest = _without_first(each, first)
-        found = gradients(known.table, rest.quantities)
+        found = completed(subject, gradients(known.table, rest.quantities))
         actual = {name: each.actual[name] for name in names}
         if "dx" in each.actual:
             actual["dx"] = each.actual["dx"][first:]

@@ -1,9 +1,9 @@
 """An equation of a table as a line of code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from torch_ref.diagnosis.table import SCALES, SUMS, Equation, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SCALES, SUMS, Again, Equation, Factor, Table, Term, Weight
 from torch_ref.oracles.variant import Variant
 
 _FUNCTIONS = {
@@ -27,6 +27,17 @@ _FUNCTIONS = {
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
+}
+_Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
+_AGAIN: Mapping[Again, str] = {
+    "h[t]": _Z.replace("h[t-1]", "h[t]"),
+    "h = 0 at t=0": _Z.replace("h[t-1]", "(h[t-1], 0 at t=0)"),
+    "h = 0": _Z.replace(" + weight_hh @ h[t-1]", ""),
+    "c[t-1]": _Z.replace("h[t-1]", "c[t-1]"),
+    "x[t-1]": _Z.replace("x[t]", "x[t-1]"),
+    "x[t+1]": _Z.replace("x[t]", "x[t+1]"),
+    "no bias": _Z.replace(" + bias", ""),
+    "the bias twice": _Z.replace("bias", "2 * bias"),
 }
 _AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
 _ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
@@ -54,6 +65,8 @@ def render_difference(
     if wrong.learning_rate:
         line = f"weight_hh -= {float(wrong.learning_rate)} * dweight_hh"
         return f"{line} within the loop", f"{line} after the loop", "(16b)"
+    if wrong.again:
+        return _AGAIN[wrong.again], _Z, "(1)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
     shown = differing[:most]
     dots = ["..."] if len(differing) > most else []

@@ -13,6 +13,17 @@ from manual_lstm.params import GATES
 from torch_ref.oracles.variant import STANDARD, Variant
 
 Steps = Literal["every", "first", "last", "not the first", "not the last", "none"]
+Again = Literal[
+    "",
+    "h[t]",
+    "h = 0 at t=0",
+    "h = 0",
+    "c[t-1]",
+    "x[t-1]",
+    "x[t+1]",
+    "no bias",
+    "the bias twice",
+]
 Edge = Literal["wrap", "clamp", "zero"]
 Columns = Literal[
     "",
@@ -63,8 +74,8 @@ class Factor:
 
     Attributes:
         name: "i", "f", "g", "o", "c", "h", "h_out" (h without h0), "c_out" (what o multiplies),
-            "x", "z_i", ..., "dy", "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", or
-            a gradient of the table.
+            "x", "z_i", ..., "dy", "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", a
+            key of `interpreter.JOINED`, or a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
         function: of the quantity, a key of `interpreter.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
@@ -140,11 +151,17 @@ class Table:
     Attributes:
         learning_rate: of an update of weight_hh within the loop, which should not be.
         forwards: whether the loop runs from the first step to the last, as it should not.
+        again: what the gates are computed from once more, where it is not what they were.
+        own, own_layers: the table of some layers, from the lowest up as from the first step, in
+            the place of this one.
     """
 
     equations: Mapping[str, Equation] = field(default_factory=dict)
     learning_rate: Fraction = Fraction(0)
     forwards: bool = False
+    again: Again = ""
+    own: "Table | None" = None
+    own_layers: Steps = "none"
 
     def __getitem__(self, target: str) -> Equation:
         return self.equations[target]
@@ -161,9 +178,11 @@ STEP = frozenset({"dh", "dc_total", "dc", "dc_carry", "dh_carry", *_GATE_STEPS})
 BEGIN = ("dh_begin", "dc_begin")
 END = ("dh0", "dc0")
 PEEPHOLES = {"weight_ci": "i", "weight_cf": "f", "weight_co": "o"}
-SUMS = tuple(
-    f"d{kind}.{gate}" for kind in ("weight_ih", "weight_hh", "bias") for gate in GATES
-) + tuple(f"d{name}" for name in PEEPHOLES)
+# The second of two biases has equations of its own where it does not have those of the first.
+KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
+SUMS = tuple(f"d{kind}.{gate}" for kind in KINDS for gate in GATES) + tuple(
+    f"d{name}" for name in PEEPHOLES
+)
 DERIVATIVE = {"sigmoid": "y(1-y)", "tanh": "1-y^2"}
 
 
