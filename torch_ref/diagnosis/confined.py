@@ -53,13 +53,13 @@ def match_confined(
     movers = [known.mistakes[n] for n in np.flatnonzero(moves_all)]
     found: list[tuple[Mistake, float]] = []
     variant = subject.implementation.variant
-    candidates = chain(
+    bound = half_the_digits(subject)
+    ways = (
         in_one_bias(known, variant, movers, evidence),
         in_some_layers(subject, known, np.flatnonzero(moves_all | ~marks.fits), evidence),
         confined(known, variant, movers, _spans(subject, known, movers)),
     )
-    bound = half_the_digits(subject)
-    for mistake in candidates:
+    for mistake in chain.from_iterable(way for way in ways if not found):
         if time.perf_counter() > until:
             break
         table = mistake.edit(known.table)

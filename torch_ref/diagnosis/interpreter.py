@@ -27,6 +27,7 @@ from torch_ref.diagnosis.table import (
     Term,
     Weight,
     scale_of,
+    steps_of,
 )
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, Array
@@ -114,7 +115,7 @@ def gradients(
 
 def _of_layer(table: Table, k: int, layers: int) -> Table:
     own = table.own
-    return own if own is not None and k in _steps(layers, table.own_layers) else table
+    return own if own is not None and k in steps_of(layers, table.own_layers) else table
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class _Whole:
             right = np.broadcast_to(self.a.number(np.ones(1)), (*left.shape[:-1], 1))
         else:
             right = _at_all_steps(term.outer, self.env, self.q.sizes.T, self.a)
-        order = list(_steps(self.q.sizes.T, term.steps))[::-1]
+        order = list(steps_of(self.q.sizes.T, term.steps))[::-1]
         if not order:
             left, order = np.zeros_like(left), [0]
         total = self.a.sum_over_steps(
@@ -273,7 +274,7 @@ def _compiled(term: Term, env: Mapping[str, Array], q: Quantities, a: Arithmetic
         tuple(f.name for f in term.factors if f.name in STEP),
         None if term.weight is None else _block(q, term.weight, k),
         term.weight or Weight(""),
-        _steps(q.sizes.T, term.steps),
+        steps_of(q.sizes.T, term.steps),
     )
 
 
@@ -367,23 +368,12 @@ def _scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:
     return value
 
 
-def _steps(count: int, which: Steps) -> range:
-    return {
-        "every": range(count),
-        "first": range(1),
-        "last": range(count - 1, count),
-        "not the first": range(1, count),
-        "not the last": range(count - 1),
-        "none": range(0),
-    }[which]
-
-
 def _kept(value: Array, which: Steps) -> Array:
     if which == "every":
         return value
     steps = value.shape[-3]
     kept = np.zeros_like(value)
-    chosen = list(_steps(steps, which))
+    chosen = list(steps_of(steps, which))
     kept[..., chosen, :, :] = value[..., chosen, :, :]
     return kept
 

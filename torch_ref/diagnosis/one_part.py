@@ -14,7 +14,7 @@ from torch_ref.diagnosis.table import Steps, Table
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.variant import Variant
 
-_LAYER_WORDS: Mapping[Steps, str] = {
+LAYER_WORDS: Mapping[Steps, str] = {
     "first": "in the lowest layer only",
     "last": "in the top layer only",
     "not the first": "in every layer but the lowest",
@@ -47,6 +47,22 @@ def _replaced(right: Table, wrong: Table) -> Edit:
     return edit
 
 
+def layers_for(seen: Sequence[tuple[int, bool]]) -> tuple[Steps, ...]:
+    """To which layers a mistake may be confined: those words of `LAYER_WORDS`.
+
+    Args:
+        seen: of each case how many layers it has, and whether it is right. A single layer, which
+            is the lowest and the top one, has all of the mistake, or nothing.
+    """
+    alone = [right for layers, right in seen if layers == 1]
+    most = max(layers for layers, _ in seen)
+    if most == 1:
+        return ()
+    if alone:
+        return ("not the first", "not the last") if all(alone) else ("first", "last")
+    return tuple(LAYER_WORDS) if most > 2 else ("first", "last")
+
+
 def in_some_layers(
     subject: Subject, known: Catalogue, chosen: Iterable[int], evidence: Sequence[Evidence]
 ) -> Iterator[Mistake]:
@@ -55,17 +71,9 @@ def in_some_layers(
     Args:
         subject: the implementation.
         known: a catalogue. chosen: which of its mistakes.
-        evidence: what they have to explain: what one layer, which is the lowest and the top one,
-            has of the mistake is all of it, or nothing.
+        evidence: what they have to explain.
     """
-    if all(len(each.case.h0) == 1 for each in evidence):
-        return
-    alone = [each.right for each in evidence if len(each.case.h0) == 1]
-    where: tuple[Steps, ...] = ("first", "last")
-    if alone and all(alone):
-        where = ("not the first", "not the last")
-    elif not alone and any(len(each.case.h0) > 2 for each in evidence):
-        where += ("not the first", "not the last")
+    where = layers_for([(len(each.case.h0), each.right) for each in evidence])
     for n in chosen:
         mistake = known.mistakes[n]
         wrong = mistake.edit(known.table)
@@ -73,7 +81,7 @@ def in_some_layers(
             continue
         for layers in where:
             if all(_may_be_of(subject, known, n, layers, each) for each in evidence):
-                words = _LAYER_WORDS[layers]
+                words = LAYER_WORDS[layers]
                 yield replace(
                     mistake,
                     identifier=f"{mistake.identifier}, {words}",

@@ -68,6 +68,18 @@ def scale_of(key: str, sizes: Sizes) -> Fraction:
     return SCALES[key](sizes) if key in SCALES else Fraction(key)
 
 
+def steps_of(count: int, which: Steps) -> range:
+    """Which of so many steps."""
+    return {
+        "every": range(count),
+        "first": range(1),
+        "last": range(count - 1, count),
+        "not the first": range(1, count),
+        "not the last": range(count - 1),
+        "none": range(0),
+    }[which]
+
+
 @dataclass(frozen=True)
 class Factor:
     """A quantity at a step.
