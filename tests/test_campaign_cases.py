@@ -10,7 +10,7 @@ from test_diagnosis import loss_and_grads
 import manual_lstm
 from torch_ref import Case, check_implementation, error_budget
 from torch_ref.diagnosis.catalogue import Mistake, catalogue
-from torch_ref.diagnosis.interpreter import gradients
+from torch_ref.diagnosis.interpreter import gradients, solved
 from torch_ref.diagnosis.quantities import quantities
 
 
@@ -40,12 +40,14 @@ def unseen(mistakes: Sequence[Mistake], head: str | None, case: Case) -> list[Mi
     """Those of the mistakes with which every gradient of the case is within its budget."""
     right = catalogue(head=head).table
     forward = quantities(case.astype(np.float64))
-    expected, allowed = gradients(right, forward), error_budget(case).allowed
+    beside = solved(right, forward)
+    expected = gradients(right, forward, beside=beside)
+    allowed = error_budget(case).allowed
     hidden = []
     for mistake in mistakes:
         try:
             with np.errstate(all="ignore"):
-                found = gradients(mistake.edit(right), forward)
+                found = gradients(mistake.edit(right), forward, beside=beside)
         except ValueError:  # the wrong line cannot even be run on these shapes
             continue
         if all(

@@ -7,7 +7,7 @@ import numpy as np
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.diagnosis.catalogue import Mistake, catalogue
-from torch_ref.diagnosis.interpreter import gradients
+from torch_ref.diagnosis.interpreter import gradients, solved
 from torch_ref.diagnosis.quantities import quantities
 from torch_ref.oracles.case import Case
 
@@ -39,14 +39,15 @@ def blind_spots(case: Case, compared: Collection[str] | None = None) -> Blindnes
     known = catalogue(case.variant, head, beyond or head is None)
     allowed = error_budget(case).allowed
     forward = quantities(case.astype(np.float64))
-    right = gradients(known.table, forward)
+    beside = solved(known.table, forward)
+    right = gradients(known.table, forward, beside=beside)
     names = [name for name in right if compared is None or name in compared]
     blind: list[Mistake] = []
     seen: list[Mistake] = []
     for mistake in known.mistakes:
         try:
             with np.errstate(all="ignore"):
-                wrong = gradients(mistake.edit(known.table), forward)
+                wrong = gradients(mistake.edit(known.table), forward, beside=beside)
             hidden = all(
                 wrong[name].shape == right[name].shape
                 and bool(np.all(np.abs(wrong[name] - right[name]) <= allowed[name]))

@@ -6,7 +6,7 @@ from functools import cache
 
 from torch_ref.diagnosis.cell_mistakes import cell_mistakes
 from torch_ref.diagnosis.edits import Edit
-from torch_ref.diagnosis.identity import signature
+from torch_ref.diagnosis.identity import signer
 from torch_ref.diagnosis.joined_mistakes import joined_mistakes
 from torch_ref.diagnosis.loss_mistakes import loss_mistakes
 from torch_ref.diagnosis.path_mistakes import path_mistakes, upstream_mistakes
@@ -67,10 +67,7 @@ def catalogue(
 @cache
 def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     right = backward_table(variant, head)
-
-    def sign(table: Table) -> bytes:
-        return signature(table, variant, head is not None, head == "linear", beyond)
-
+    sign = signer(right, variant, head is not None, head == "linear", beyond)
     found: dict[bytes, Mistake] = {}
     same: dict[str, str] = {}
     nothing = sign(right)

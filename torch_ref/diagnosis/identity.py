@@ -7,6 +7,7 @@ tanh and sigmoid stand for arbitrary functions there, as nothing but their names
 """
 
 import hashlib
+from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.interpreter import gradients
+from torch_ref.diagnosis.interpreter import Solved, gradients, solved
 from torch_ref.diagnosis.quantities import Quantities
 from torch_ref.diagnosis.table import PEEPHOLES, Sizes, Table
 from torch_ref.oracles.equations import Arithmetic, Array
@@ -38,17 +39,37 @@ def signature(
         loss: whether the loss is its own. linear: whether that loss has the linear head.
         beyond: whether dh_n and dc_n may be other than zero; None is where there is no loss.
     """
-    digest = hashlib.sha256()
+    return signer(table, variant, loss, linear, beyond)(table)
+
+
+def signer(
+    right: Table, variant: Variant, loss: bool, linear: bool, beyond: bool | None = None
+) -> Callable[[Table], bytes]:
+    """`signature` of many tables that have most of their equations in common with `right`."""
     known = not loss if beyond is None else beyond
-    try:
-        found = gradients(table, _points(variant, loss, linear, known, _INPUTS), _FIELD)
-    except ValueError:
-        digest.update(b"I = H")
-        found = gradients(table, _points(variant, loss, linear, known, _SIZES.H), _FIELD)
-    for name in sorted(found):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(found[name], np.int64).tobytes())
-    return digest.digest()
+
+    @cache
+    def beside(inputs: int) -> tuple[Quantities, Solved]:
+        points = _points(variant, loss, linear, known, inputs)
+        return points, solved(right, points, _FIELD)
+
+    def found(table: Table, inputs: int) -> dict[str, Array]:
+        points, others = beside(inputs)
+        return gradients(table, points, _FIELD, beside=others)
+
+    def sign(table: Table) -> bytes:
+        digest = hashlib.sha256()
+        try:
+            values = found(table, _INPUTS)
+        except ValueError:
+            digest.update(b"I = H")
+            values = found(table, _SIZES.H)
+        for name in sorted(values):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(values[name], np.int64).tobytes())
+        return digest.digest()
+
+    return sign
 
 
 def _number(value: Any) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.edits import together
 from torch_ref.diagnosis.evidence import Evidence, explains, fitted
-from torch_ref.diagnosis.interpreter import gradients
+from torch_ref.diagnosis.interpreter import gradients, solved
 from torch_ref.diagnosis.quantities import Quantities
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.judge import Subject
@@ -74,10 +74,12 @@ class _Foretold:
 def predictions(known: Catalogue, case: _Foretold) -> list[dict[str, Array] | None]:
     """The gradients of a case by every mistake; None by one that its shapes do not admit."""
     found: list[dict[str, Array] | None] = []
+    right = solved(known.table, case.quantities)
     for mistake in known.mistakes:
+        wrong = mistake.edit(known.table)
         try:
             with np.errstate(all="ignore"):
-                found.append(gradients(mistake.edit(known.table), case.quantities))
+                found.append(gradients(wrong, case.quantities, beside=right))
         except ValueError:
             found.append(None)
     return found
