@@ -252,8 +252,10 @@ def _explain(
         return None, ""
     longer = _gather(subject, FURTHER[-1:], seed + len(SIZES))
     loop = match_loop_range(subject, known, [*evidence, *longer])
-    if loop is not None or time.perf_counter() > until:
-        return loop, ""
+    if loop is not None:
+        return Finding((loop[0].mistake,), loop[1]), ""
+    if time.perf_counter() > until:
+        return None, ""
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
     further = evidence[len(SIZES) :]
     tell("one mistake with a number of its own")

@@ -22,6 +22,7 @@ from torch_ref.diagnosis.table import (
     SUMS,
     Equation,
     Factor,
+    Layer,
     Steps,
     Table,
     Term,
@@ -78,10 +79,13 @@ def gradients(
     every = table
     for k in reversed(range(len(q.layers))):
         table = _of_layer(every, k, len(q.layers))
-        kept = computed_again(q, k, table.again, a) if table.again else q.layers[k]
+        kept = q.layers[_index(table.kept, k, len(q.layers))]
+        kept = computed_again(q, k, table.again, a) if table.again else kept
         env = {**kept, "dy": dy, "dy_top": dy_top, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
         for name, per_layer in (("dh_n", q.dh_n), ("dc_n", q.dc_n)):
             env[name + "+"] = per_layer[(k - 1) % len(q.layers)]
+        for name, above in (("dh_above", dh0), ("dc_above", dc0)):
+            env[name] = above[0][..., None, :, :] if above else np.zeros_like(q.dh_n[k])
         last = _recur(table, q, a, env, k)
         dh0.insert(0, last["dh0"])
         dc0.insert(0, last["dc0"])
@@ -107,10 +111,17 @@ def gradients(
             results[f"dc_l{k}"] = env.get("dc_total", env["dc"])
         if k > 0:
             dy = whole.value(table["below"])
+    for name in [name for name in q.weights if every.decay and name.startswith(every.decayed)]:
+        share = a.number(every.decay) * q.weights[name]
+        results[f"d{name}"] = a.rnd(results[f"d{name}"] + share)
     for name, values in (("dh0", dh0), ("dc0", dc0)):
         shift = every[name].terms[0].factors[0].layer
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
     return results
+
+
+def _index(layer: Layer, k: int, layers: int) -> int:
+    return {"own": k, "lowest": 0, "top": layers - 1}[layer]
 
 
 def _of_layer(table: Table, k: int, layers: int) -> Table:
@@ -239,9 +250,13 @@ _BEYOND = ("dh_", "dc_")
 
 def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Arithmetic) -> Array:
     """A carry before the last step."""
-    (term,) = equation.terms
-    (factor,) = term.factors
-    return _scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+    total = None
+    for term in equation.terms:
+        (factor,) = term.factors
+        value = _scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+        total = value if total is None else a.rnd(total + value)
+    assert total is not None
+    return total
 
 
 @dataclass(frozen=True)
@@ -292,7 +307,8 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
         index = (step % steps if factor.step else step) + before + factor.shift
         count = steps + before
         if factor.at in ("last", "first"):
-            index = np.full(steps, count - 1 if factor.at == "last" else before)
+            fixed = count - 1 if factor.at == "last" else before
+            index = np.full(steps, fixed + factor.shift)
         outside = (index < 0) | (index >= count)
         index = index % count if factor.edge == "wrap" else np.clip(index, 0, count - 1)
         array = array[..., index, :, :]
@@ -322,6 +338,7 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
     if weight.name == "weight_out":
         array = q.weights["weight_out"]
     else:
+        k = _index(weight.layer, k, len(q.layers))
         whole = q.weights[f"{weight.name}_l{k}"]
         hidden = q.sizes.H
         start = GATES.index(weight.block) * hidden

@@ -66,6 +66,9 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
     "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
+    "summed over the units": lambda a, y: np.broadcast_to(
+        a.rnd(y.sum(axis=-1, keepdims=True)), y.shape
+    ),
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _member(0),

@@ -70,6 +70,9 @@ def families(known: Catalogue) -> Iterator[Family]:
         elif wrong.learning_rate == 1:
             told = sentence.replace("1.0", "{}")
             yield Family(name.removesuffix("1.0"), told, _learning(wrong))
+        elif wrong.decay == 1:
+            told = sentence.replace("1.0", "{}")
+            yield Family(name.removesuffix("1.0"), told, _decaying(wrong))
     for needed, name in HELPERS.items():
         yield Family(f"{name}' * ", helper_words(needed), partial(_helped, known.table, needed))
 
@@ -127,6 +130,10 @@ def _clipped(wrong: Table) -> Callable[[Number], Table]:
 
 def _learning(wrong: Table) -> Callable[[Number], Table]:
     return lambda number: replace(wrong, learning_rate=number)
+
+
+def _decaying(wrong: Table) -> Callable[[Number], Table]:
+    return lambda number: replace(wrong, decay=number)
 
 
 def match_unknown(
