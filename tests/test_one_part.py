@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_diagnosis import by_name, named, subject_for
+from test_diagnosis import named
 from test_locate import made
 
 from torch_ref import Implementation, diagnose, preset
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.matching import joint
 
 TOP, LOWEST = "in every layer but the lowest", "in the lowest layer only"
 Array = np.ndarray[Any, Any]
@@ -19,8 +17,6 @@ Array = np.ndarray[Any, Any]
 IN_LAYERS = {
     "a factor above": ("df = dc * c * f", "df = dc * (c if k == 0 else tc) * f", "df.tanh(c[t])"),
     "a factor below": ("df = dc * c * f", "df = dc * (c if k else tc) * f", "df.tanh(c[t])"),
-    "what is handed on above": ("dc_next = dc * f", "dc_next = dc * (1 if k else f)",
-                                "dc_carry.without f"),
     "a sum above, which fits there alone": ("dU += dz.T @ h", "dU += dz.T @ (x if k else h)",
                                             "weight_hh.x[t] wrap"),
     "dh0 below": ('grads["dh0"][k], grads["dc0"][k] = dh_next',
@@ -104,7 +100,7 @@ OF_BIASES = {
     "the second is missing": (of("hh", 0), ["bias * 0"], "The gradient of bias_hh_lk is missing"),
     "the first is doubled": (of("ih", 2), ["bias * 2"], "The gradient of bias_ih_lk is doubled"),
     "one gets the other's share": (_one_for_both, ["bias for both"], "gets its share twice"),
-    "a gate of the second": (_gate_f, ["bias[f] * -1"], "gradient of bias_hh_lk[H:2H]"),
+    "a gate of the second": (_gate_f, ["bias[f] * -1"], "block of the gradient of bias_hh_lk has"),
     "the second and its matrix": (_with_its_matrix, ["weights * 2"], "weight_hh_lk and its bias"),
 }  # fmt: skip
 
@@ -137,13 +133,3 @@ def test_forward_pass_that_adds_one_bias_for_the_other(
     finding = diagnose(paired(first, second, of("", 1))).finding
     assert finding is not None
     assert [mistake.sentence for mistake in finding.mistakes] == [f"Every gate {words}."]
-
-
-@pytest.mark.parametrize(
-    "identifiers", [("dz_i.y^2", "di.dc after f"), ("dz_f.y^2", "df.c[t]"), ("dz_g.1-y", "dg.f")]
-)
-def test_two_mistakes_in_one_product_that_neither_explains_any_of(identifiers: list[str]) -> None:
-    """A pair that is tried last, as alone neither of the two explains anything."""
-    known = catalogue()
-    table = joint([by_name(known, each) for each in identifiers], known)
-    assert set(named(subject_for(table, None), seconds=600)) == set(identifiers)

@@ -1,6 +1,6 @@
 """A mistake behind gradients that are clipped: what explains them once the clipping is undone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from torch_ref.diagnosis.matching import match_single
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.findings import clipping_of
 from torch_ref.harness.judge import Clipping, Subject
+from torch_ref.oracles.equations import Array
 
 Foretell = Callable[[Evidence], Foretold | None]
 
@@ -26,7 +27,7 @@ def match_clipped(
     Args:
         until: when to give up, by time.perf_counter.
     """
-    looks_cut = [_looks_cut(each) for each in evidence]
+    looks_cut = _looks_cut(evidence)
     pairs = list(zip(evidence, looks_cut, strict=True))
     cut = [each for each, looks in pairs if looks or each.loud]
     whole = [each for each, looks in pairs if not (looks or each.loud)]
@@ -54,12 +55,22 @@ def match_clipped(
     return kept, _as_mistake(clippings.pop())
 
 
-def _looks_cut(evidence: Evidence) -> bool:
-    """Whether several elements have the greatest size that there is, or nothing is as in truth."""
-    sizes = np.concatenate([np.abs(value).ravel() for value in evidence.actual.values()])
-    truth = np.concatenate([np.abs(value).ravel() for value in evidence.expected.values()])
-    largest = float(np.max(sizes))
-    return int((sizes == largest).sum()) > 1 or largest < float(np.max(truth)) / 2
+def _looks_cut(evidence: Sequence[Evidence]) -> list[bool]:
+    """Which cases look as if gradients were clipped.
+
+    By value, as several elements have the greatest size that there is, which then is the greatest
+    of every case that is cut; otherwise, by norm, as nothing is as large as in truth.
+    """
+    sizes = [_all_of(each.actual) for each in evidence]
+    limits = {float(np.max(of)) for of in sizes if int((of == np.max(of)).sum()) > 1} - {0.0}
+    if limits:
+        return [float(np.max(of)) in limits for of in sizes]
+    truth = [_all_of(each.expected) for each in evidence]
+    return [bool(np.max(of) < np.max(true) / 2) for of, true in zip(sizes, truth, strict=True)]
+
+
+def _all_of(gradients: Mapping[str, Array]) -> Array:
+    return np.concatenate([np.abs(value).ravel() for value in gradients.values()])
 
 
 def _quiet(subject: Subject, evidence: Evidence) -> Evidence | None:
@@ -69,7 +80,7 @@ def _quiet(subject: Subject, evidence: Evidence) -> Evidence | None:
         return None
     small = {name: getattr(case, name) / LOUD for name in ("dy", "dh_n", "dc_n")}
     found = gather(subject, replace(case, **small).astype(subject.abilities.dtypes[0]))
-    return None if found is None or _looks_cut(found) else found
+    return None if found is None or any(_looks_cut([found])) else found
 
 
 def _by_table(subject: Subject, table: Table, evidence: Evidence) -> Foretold | None:
