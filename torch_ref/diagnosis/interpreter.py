@@ -9,8 +9,10 @@ from manual_lstm.params import GATES
 from torch_ref.diagnosis.quantities import (
     FLOAT64,
     FUNCTIONS,
+    JOINED,
     Quantities,
     computed_again,
+    joined_inputs,
     quantities,
 )
 from torch_ref.diagnosis.table import (
@@ -298,7 +300,7 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
     name = factor.name + ("+" if factor.layer else "")
-    array = _joined_inputs(env, name) if name in JOINED else env[name]
+    array = joined_inputs(env, name) if name in JOINED else env[name]
     before = 1 if factor.name in ("c", "h") else 0
     plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
@@ -315,23 +317,6 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
         if factor.edge == "zero":
             array[..., outside, :, :] = 0
     return FUNCTIONS[factor.function](a, array) if factor.function else array
-
-
-# x and h[t-1] side by side in one order or the other, and as much of them as a matrix is wide.
-JOINED = (
-    "[h[t-1], x[t]][:I]",
-    "[h[t-1], x[t]][I:]",
-    "[x[t], h[t-1]][:H]",
-    "[x[t], h[t-1]][H:]",
-)
-
-
-def _joined_inputs(env: Mapping[str, Array], name: str) -> Array:
-    x, h = env["x"], env["h"][..., :-1, :, :]
-    both = [h, x] if name.startswith("[h") else [x, h]
-    width = both[1].shape[-1]
-    joined = np.concatenate(both, axis=-1)
-    return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
 
 
 def _block(q: Quantities, weight: Weight, k: int) -> Array:

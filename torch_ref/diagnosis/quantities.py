@@ -76,6 +76,24 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
 }
 
 
+# x and h[t-1] side by side in one order or the other, and as much of them as a matrix is wide.
+JOINED = (
+    "[h[t-1], x[t]][:I]",
+    "[h[t-1], x[t]][I:]",
+    "[x[t], h[t-1]][:H]",
+    "[x[t], h[t-1]][H:]",
+)
+
+
+def joined_inputs(env: Mapping[str, Array], name: str) -> Array:
+    """One of JOINED, of a layer's "x" and "h"."""
+    x, h = env["x"], env["h"][..., :-1, :, :]
+    both = [h, x] if name.startswith("[h") else [x, h]
+    width = both[1].shape[-1]
+    joined = np.concatenate(both, axis=-1)
+    return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
+
+
 @dataclass(frozen=True)
 class Quantities:
     """What the forward pass leaves, and the upstream gradients; in front of T there may be axes.

@@ -89,7 +89,7 @@ class Factor:
         name: "i", "f", "g", "o", "c", "h", "h_out" (h without h0), "c_out" (what o multiplies),
             "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
             layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
-            `interpreter.JOINED`, or a gradient of the table.
+            `quantities.JOINED`, or a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
         function: of the quantity, a key of `interpreter.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
