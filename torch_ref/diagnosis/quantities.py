@@ -57,6 +57,7 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "(1-y^2)^2": lambda a, y: a.rnd(_tanh_derivative(a, y) * _tanh_derivative(a, y)),
     "1-y": lambda a, y: a.rnd(1 - y),
     "1+y^2": lambda a, y: a.rnd(1 + a.rnd(y * y)),
+    "y(1-y^2)": lambda a, y: a.rnd(y * _tanh_derivative(a, y)),
     "y(1+y)": lambda a, y: a.rnd(y * a.rnd(1 + y)),
     "y^2-1": lambda a, y: a.rnd(a.rnd(y * y) - 1),
     "y^2": lambda a, y: a.rnd(y * y),
