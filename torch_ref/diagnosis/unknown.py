@@ -56,11 +56,11 @@ def families(known: Catalogue) -> Iterator[Family]:
         name, sentence = mistake.identifier, mistake.sentence
         wrong = mistake.edit(known.table)
         if name.endswith(" * 2"):
-            for verb in (" is doubled", " is counted twice", " doubles"):
+            for verb in (" is doubled", " is counted twice", " are counted twice", " doubles"):
                 if verb in sentence:
                     words, _, rest = sentence.partition(verb)
                     rest = "" if rest.startswith(",") else rest.rstrip(".")
-                    told = f"{words} is multiplied by {{}}{rest}."
+                    told = f"{words} {verb.split()[0]} multiplied by {{}}{rest}."
                     if verb == " doubles":
                         told = f"{words} multiplies{rest} by {{}}."
                     yield Family(name.removesuffix("2"), told, _scaled(known.table, wrong))
