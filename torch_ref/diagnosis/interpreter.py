@@ -24,7 +24,7 @@ from torch_ref.diagnosis.table import (
     Term,
     steps_of,
 )
-from torch_ref.diagnosis.terms import at_all_steps, block, clipped, kept, scaled
+from torch_ref.diagnosis.terms import at_all_steps, block, clipped, kept, layer_index, scaled
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, Array
 
@@ -83,6 +83,9 @@ def gradients(
             results[f"dh_l{k}"] = layer.env["dh"]
             results[f"dc_l{k}"] = layer.env.get("dc_total", layer.env["dc"])
     results["dx"] = found.layers[0].env["dx"]
+    for name in [name for name in q.weights if table.decay and name.startswith(table.decayed)]:
+        share = a.number(table.decay) * q.weights[name]
+        results[f"d{name}"] = a.rnd(results[f"d{name}"] + share)
     for name in ("dh0", "dc0"):
         values = [getattr(layer.loop, name) for layer in found.layers]
         shift = table[name].terms[0].factors[0].layer
@@ -130,13 +133,15 @@ def solved(
             loss = _solved_loss(table, q, a)
         dy = loss["dy"]
     assert dy is not None
-    above = {"dy_top": dy}
+    zero = np.zeros_like(dy[..., 0, :, :])
+    above = {"dy_top": dy, "dh_above": zero, "dc_above": zero}
     layers: list[SolvedLayer] = []
     for k in reversed(range(len(q.layers))):
         above["dy"] = dy
         known = None if beside is None else beside.layers[k]
         layers.insert(0, _solved_layer(_of_layer(table, k, len(q.layers)), q, a, k, above, known))
         dy = layers[0].env.get("below", dy)
+        above |= {"dh_above": layers[0].loop.dh0, "dc_above": layers[0].loop.dc0}
     return Solved(table, loss, tuple(layers))
 
 
@@ -160,16 +165,24 @@ def _solved_layer(
     above: Mapping[str, Array],
     known: SolvedLayer | None,
 ) -> SolvedLayer:
-    """One layer. above: dy and dy_top. known: the layer by the table beside this one."""
+    """One layer.
+
+    above: "dy" (..., T, B, H) of this layer, "dy_top" of the top one, and "dh_above" and "dc_above"
+    (..., B, H), dh0 and dc0 of the one above. known: this layer by the table beside this one.
+    """
     if known is not None:
-        same_above = all(known.env[name] is value for name, value in above.items())
-        if not same_above or table.again != known.table.again:
+        # With another dy_top, dh0 or dc0 above, dy is another too.
+        same_above = known.env["dy"] is above["dy"]
+        if not same_above or (table.again, table.kept) != (known.table.again, known.table.kept):
             known = None
     if known is not None and _same_loop(table, known.table):
         env, loop = dict(known.env), known.loop
     else:
-        forward = computed_again(q, k, table.again, a) if table.again else q.layers[k]
+        forward = q.layers[layer_index(table.kept, k, len(q.layers))]
+        forward = computed_again(q, k, table.again, a) if table.again else forward
         env = {**forward, **above, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
+        for name in ("dh_above", "dc_above"):
+            env[name] = above[name][..., None, :, :]
         for name, per_layer in (("dh_n", q.dh_n), ("dc_n", q.dc_n)):
             env[name + "+"] = per_layer[(k - 1) % len(q.layers)]
         loop = recur(table, q, a, env, k, None if known is None else (known.table, known.loop))

@@ -57,6 +57,7 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "(1-y^2)^2": lambda a, y: a.rnd(_tanh_derivative(a, y) * _tanh_derivative(a, y)),
     "1-y": lambda a, y: a.rnd(1 - y),
     "1+y^2": lambda a, y: a.rnd(1 + a.rnd(y * y)),
+    "y(1-y^2)": lambda a, y: a.rnd(y * _tanh_derivative(a, y)),
     "y(1+y)": lambda a, y: a.rnd(y * a.rnd(1 + y)),
     "y^2-1": lambda a, y: a.rnd(a.rnd(y * y) - 1),
     "y^2": lambda a, y: a.rnd(y * y),
@@ -66,11 +67,32 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
     "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
+    "summed over the units": lambda a, y: np.broadcast_to(
+        a.rnd(y.sum(axis=-1, keepdims=True)), y.shape
+    ),
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _member(0),
     "of the last member only": _member(-1),
 }
+
+
+# x and h[t-1] side by side in one order or the other, and as much of them as a matrix is wide.
+JOINED = (
+    "[h[t-1], x[t]][:I]",
+    "[h[t-1], x[t]][I:]",
+    "[x[t], h[t-1]][:H]",
+    "[x[t], h[t-1]][H:]",
+)
+
+
+def joined_inputs(env: Mapping[str, Array], name: str) -> Array:
+    """One of JOINED, of a layer's "x" and "h"."""
+    x, h = env["x"], env["h"][..., :-1, :, :]
+    both = [h, x] if name.startswith("[h") else [x, h]
+    width = both[1].shape[-1]
+    joined = np.concatenate(both, axis=-1)
+    return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
 
 
 @dataclass(frozen=True)

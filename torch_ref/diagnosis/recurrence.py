@@ -107,9 +107,13 @@ _BEYOND = ("dh_", "dc_")
 
 def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Arithmetic) -> Array:
     """A carry before the last step."""
-    (term,) = equation.terms
-    (factor,) = term.factors
-    return scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+    total = None
+    for term in equation.terms:
+        (factor,) = term.factors
+        value = scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+        total = value if total is None else a.rnd(total + value)
+    assert total is not None
+    return total
 
 
 def _compiled(

@@ -14,6 +14,7 @@ _FUNCTIONS = {
     "(1-y^2)^2": "(1 - {y}**2)**2",
     "1-y": "(1 - {y})",
     "1+y^2": "(1 + {y}**2)",
+    "y(1-y^2)": "{y} * (1 - {y}**2)",
     "y(1+y)": "{y} * (1 + {y})",
     "y^2-1": "({y}**2 - 1)",
     "y^2": "{y}**2",
@@ -23,6 +24,7 @@ _FUNCTIONS = {
     "tanh(y)": "tanh({y})",
     "s(1-s), s = sigmoid(y)": "sigmoid({y}) * (1 - sigmoid({y}))",
     "1-tanh(y)^2": "(1 - tanh({y})**2)",
+    "summed over the units": "{y}.sum(over units)",
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
@@ -40,7 +42,14 @@ _AGAIN: Mapping[Again, str] = {
     "the bias twice": _Z.replace("bias", "2 * bias"),
 }
 _AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
-_ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
+_ALIASES = {
+    "dh_above": "dh0 of the layer above",
+    "dc_above": "dc0 of the layer above",
+    "dy_top": "dy",
+    "h_out": "y",
+    "dh_begin": "dh_carry",
+    "dc_begin": "dc_carry",
+}
 _ONLY = {
     "every": "",
     "first": "  at t=0 only",
@@ -67,6 +76,12 @@ def render_difference(
         return f"{line} within the loop", f"{line} after the loop", "(16b)"
     if wrong.again:
         return _AGAIN[wrong.again], _Z, "(1)"
+    if wrong.decay:
+        name = wrong.decayed[0]
+        line = f"d{name} = {float(wrong.decay):.9g} * {name} + ..."
+        return line, f"d{name} = ...", "(18)"
+    if wrong.kept != "own":
+        return f"kept = cache of the {wrong.kept} layer", "kept = cache of this layer", "(8)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
     shown = differing[:most]
     dots = ["..."] if len(differing) > most else []
@@ -137,7 +152,8 @@ def _weight(weight: Weight) -> str:
     if weight.columns:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
-    return f"{weight.name}{block}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
+    of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
+    return f"{weight.name}{block}{of}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 
 def _factor(factor: Factor, variant: Variant) -> str:
@@ -152,7 +168,7 @@ def _factor(factor: Factor, variant: Variant) -> str:
     elif at or name in _AT_STEP:
         y = f"{_plain(name)}[t{at}]"
     else:
-        y = name
+        y = _plain(name)
     y += " of another layer" if factor.layer else ""
     y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)
@@ -167,7 +183,8 @@ def _time(factor: Factor) -> str:
 
 
 def _fixed(factor: Factor) -> str:
-    return {"last": "T-1", "first": "0", "reversed": "T-1-t"}[factor.at]
+    fixed = {"last": f"T-{1 - factor.shift}", "reversed": "T-1-t"}
+    return fixed.get(factor.at, f"{factor.shift}")
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ Again = Literal[
     "no bias",
     "the bias twice",
 ]
+Layer = Literal["own", "lowest", "top"]
 Edge = Literal["wrap", "clamp", "zero"]
 Columns = Literal[
     "",
@@ -86,13 +87,15 @@ class Factor:
 
     Attributes:
         name: "i", "f", "g", "o", "c", "h", "h_out" (h without h0), "c_out" (what o multiplies),
-            "x", "z_i", ..., "dy", "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", a
-            key of `interpreter.JOINED`, or a gradient of the table.
+            "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
+            layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
+            `quantities.JOINED`, or a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
-        function: of the quantity, a key of `interpreter.FUNCTIONS`.
+        function: of the quantity, a key of `quantities.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
             nearest step that there is, or zero.
-        at: "last" or "first", for that step's value at every step; "reversed" for T-1-t's at t.
+        at: "last" or "first", for that step's value at every step, and that of `shift` steps
+            from it; "reversed" for T-1-t's at t.
         step: of which step, counted from t, everything that it kept is taken, cyclically or, with
             the edge "clamp", at the end the nearest.
         layer: how many layers further up, cyclically; for dh_n, dc_n, dh0 and dc0.
@@ -115,7 +118,7 @@ class Weight:
     bias, a further column, gets into it where it should not be: added to every column, to the
     last or the first one, or as the last or the first column of a block that starts one column
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
-    side.
+    side. `layer` says of which layer the weight is.
     """
 
     name: str
@@ -123,6 +126,7 @@ class Weight:
     transposed: bool = False
     bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
     columns: Columns = ""
+    layer: Layer = "own"
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,9 @@ class Table:
         learning_rate: of an update of weight_hh within the loop, which should not be.
         forwards: whether the loop runs from the first step to the last, as it should not.
         again: what the gates are computed from once more, where it is not what they were.
+        kept: of which layer everything is that a layer's forward pass has kept.
+        decay, decayed: how much of the weights is added to their gradients, and of which: what
+            their names begin with.
         own, own_layers: the table of some layers, from the lowest up as from the first step, in
             the place of this one.
     """
@@ -172,6 +179,9 @@ class Table:
     learning_rate: Fraction = Fraction(0)
     forwards: bool = False
     again: Again = ""
+    kept: Layer = "own"
+    decay: Fraction = Fraction(0)
+    decayed: tuple[str, ...] = ()
     own: "Table | None" = None
     own_layers: Steps = "none"
 

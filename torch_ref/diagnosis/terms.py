@@ -5,8 +5,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.quantities import FUNCTIONS, Quantities
-from torch_ref.diagnosis.table import Equation, Factor, Steps, Term, Weight, scale_of, steps_of
+from torch_ref.diagnosis.quantities import FUNCTIONS, JOINED, Quantities, joined_inputs
+from torch_ref.diagnosis.table import (
+    Equation,
+    Factor,
+    Layer,
+    Steps,
+    Term,
+    Weight,
+    scale_of,
+    steps_of,
+)
 from torch_ref.oracles.equations import Arithmetic, Array
 
 
@@ -15,7 +24,7 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
     name = factor.name + ("+" if factor.layer else "")
-    array = _joined_inputs(env, name) if name in JOINED else env[name]
+    array = joined_inputs(env, name) if name in JOINED else env[name]
     before = 1 if factor.name in ("c", "h") else 0
     plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
@@ -24,7 +33,8 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
         index = (step % steps if factor.step else step) + before + factor.shift
         count = steps + before
         if factor.at in ("last", "first"):
-            index = np.full(steps, count - 1 if factor.at == "last" else before)
+            fixed = count - 1 if factor.at == "last" else before
+            index = np.full(steps, fixed + factor.shift)
         outside = (index < 0) | (index >= count)
         index = index % count if factor.edge == "wrap" else np.clip(index, 0, count - 1)
         array = array[..., index, :, :]
@@ -33,27 +43,16 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
     return FUNCTIONS[factor.function](a, array) if factor.function else array
 
 
-# x and h[t-1] side by side in one order or the other, and as much of them as a matrix is wide.
-JOINED = (
-    "[h[t-1], x[t]][:I]",
-    "[h[t-1], x[t]][I:]",
-    "[x[t], h[t-1]][:H]",
-    "[x[t], h[t-1]][H:]",
-)
-
-
-def _joined_inputs(env: Mapping[str, Array], name: str) -> Array:
-    x, h = env["x"], env["h"][..., :-1, :, :]
-    both = [h, x] if name.startswith("[h") else [x, h]
-    width = both[1].shape[-1]
-    joined = np.concatenate(both, axis=-1)
-    return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
+def layer_index(layer: Layer, k: int, layers: int) -> int:
+    """Which layer is meant where an equation of layer k is computed."""
+    return {"own": k, "lowest": 0, "top": layers - 1}[layer]
 
 
 def block(q: Quantities, weight: Weight, k: int) -> Array:
     if weight.name == "weight_out":
         array = q.weights["weight_out"]
     else:
+        k = layer_index(weight.layer, k, len(q.layers))
         whole = q.weights[f"{weight.name}_l{k}"]
         hidden = q.sizes.H
         start = GATES.index(weight.block) * hidden
