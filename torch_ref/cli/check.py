@@ -66,7 +66,7 @@ def check(
     without: Annotated[
         str,
         typer.Option(
-            help='What a program does not take: "h0,c0,dh_n,dc_n" or some; with --head none "dy" too.'
+            help='What a program does not take: "h0,c0,dh_n,dc_n" or some; without a head "dy".'
         ),
     ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,

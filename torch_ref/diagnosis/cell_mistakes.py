@@ -92,6 +92,12 @@ def _other_factors(table: Table, squashes: bool) -> Found:
             capitalised(f"{words} has the factor {name_of(needed, squashes)} twice."),
             times(place, needed),
         )
+    for edge, taken in (("wrap", "that of the last step, index -1,"), ("clamp", "c[0]")):
+        yield (
+            f"df.c without c0 {edge}",
+            f"The forget gate's gradient takes {taken} at t=0 where it needs c0.",
+            factor(Place("df"), 1, Factor("c_new", -1, edge=edge)),  # type: ignore[arg-type]
+        )
     for place, number, by in (
         (Place("do"), 1, (-1, 1)),
         (Place(state), 1, (-1, 1)),
@@ -169,8 +175,10 @@ def _derivatives(table: Table, squashes: bool) -> Found:
                         together(mixed, times(place, Factor(rest, function="1-y"))),
                     )
         others = [Factor(other) for other in (*GATES, before) if other not in (needed.name, "")]
-        if not before:
+        if not before or (before == "z_g" and tanh):
             others += [Factor("c"), Factor("h"), Factor("c", -1, "tanh(y)")]
+        if before == "z_g" and tanh:
+            others.append(Factor("c_out"))
         for other in others:
             new = Factor(other.name, other.shift, needed.function)
             if other.function:  # of tanh(c[t-1])
@@ -320,6 +328,17 @@ def _order(table: Table, squashes: bool) -> Found:
         "dc.used after f",
         "di, dg and df are computed from dc after it was multiplied by f for t-1.",
         together(*(times(Place(t), Factor("f")) for t in ("di", "dg", "df"))),
+    )
+    back = times(Place(state, 1), Factor("f"))
+    yield (
+        "dc.carry times f",
+        "What t+1 hands back in the cell's gradient is multiplied by f[t] once more.",
+        back,
+    )
+    yield (
+        "dc.carry times f of t",
+        "What t+1 hands back in the cell's gradient is multiplied by f[t] where it needs f[t+1].",
+        together(back, factor(Place("dc_carry"), 1, ONE)),
     )
     for target in ("di", "dg", "df"):
         yield (

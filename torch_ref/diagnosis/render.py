@@ -23,13 +23,21 @@ _FUNCTIONS = {
     "tanh(y)": "tanh({y})",
     "s(1-s), s = sigmoid(y)": "sigmoid({y}) * (1 - sigmoid({y}))",
     "1-tanh(y)^2": "(1 - tanh({y})**2)",
+    "1 for each": "ones_like({y})",
+    "its class": "argmax({y})",
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
 }
-_AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
-_ALIASES = {"dy_top": "dy", "h_out": "y", "dh_begin": "dh_carry", "dc_begin": "dc_carry"}
+_AT_STEP = {"c", "c_new", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
+_ALIASES = {
+    "dy_top": "dy",
+    "h_out": "y",
+    "c_new": "c",
+    "dh_begin": "dh_carry",
+    "dc_begin": "dc_carry",
+}
 _ONLY = {
     "every": "",
     "first": "  at t=0 only",
@@ -140,6 +148,7 @@ def _factor(factor: Factor, variant: Variant) -> str:
         y = f"{_plain(name)}[t{at}]"
     else:
         y = name
+    y += " without c0" if name == "c_new" else ""
     y += " of another layer" if factor.layer else ""
     y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)

@@ -15,6 +15,7 @@ from torch_ref.diagnosis.edits import (
     outer,
     plus,
     scaled,
+    times,
     together,
     weight,
 )
@@ -93,6 +94,7 @@ def sum_mistakes(table: Table) -> Found:
     for kind in KINDS:
         yield from _of_gates((kind,), kind)
         yield from _of_kind(kind)
+    yield from _broadcast("dlogits" in table.equations)
     # One joined matrix, or one line, makes several of them.
     yield from _of_gates(KINDS[:2], "weight")
     yield from _of_gates(KINDS, "weights")
@@ -276,6 +278,32 @@ def _of_kind(kind: str) -> Found:
                 capitalised(f"{GATE_WORDS[gate]}'s block of {words} is transposed."),
                 change(Place(f"d{kind}.{gate}"), transposed=True),
             )
+
+
+def _broadcast(loss: bool) -> Found:
+    """A product element by element where an outer one is needed, and x as a class's number."""
+    of_h = [Place(f"dweight_hh.{gate}") for gate in GATES]
+    ones = [outer(place, Factor("h", -1, "1 for each")) for place in of_h]
+    product = together(*ones, *(times(place, Factor("h", -1)) for place in of_h))
+    for laid, edit in (
+        ("column", product),
+        ("row", together(product, *(change(place, transposed=True) for place in of_h))),
+    ):
+        yield (
+            f"weight_hh.by element into each {laid}",
+            "The gradient of weight_hh multiplies dz by h[t-1] element by element, the same in "
+            f"every {laid} of a gate's block, where it needs their outer product.",
+            edit,
+        )
+    if loss:
+        yield (
+            "weight_ih.class number",
+            "The gradient of weight_ih multiplies dz by the number of the class, the same in "
+            "every column, where it needs the class's one-hot row x[t].",
+            together(
+                *(outer(Place(f"dweight_ih.{gate}"), Factor("x", 0, "its class")) for gate in GATES)
+            ),
+        )
 
 
 def _leaks() -> Found:

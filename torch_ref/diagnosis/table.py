@@ -62,7 +62,8 @@ class Factor:
     """A quantity at a step.
 
     Attributes:
-        name: "i", "f", "g", "o", "c", "h", "h_out" (h without h0), "c_out" (what o multiplies),
+        name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c
+            without h0 and c0), "c_out" (what o multiplies),
             "x", "z_i", ..., "dy", "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", or
             a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
