@@ -1,6 +1,7 @@
 """Mistakes within one step: factors, derivatives, terms and their order. Equations (9) to (17)."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.edits import (
@@ -329,6 +330,18 @@ def _order(table: Table, squashes: bool) -> Found:
         "di, dg and df are computed from dc after it was multiplied by f for t-1.",
         together(*(times(Place(t), Factor("f")) for t in ("di", "dg", "df"))),
     )
+    for pair in combinations(("di", "dg", "df"), 2):
+        words = " and ".join(pair)
+        yield (
+            f"{words}.dc before its carry",
+            f"{words} are computed from dc before what t+1 hands back is added to it.",
+            together(*(before[t] for t in pair)),
+        )
+        yield (
+            f"{words}.dc after f",
+            f"{words} are computed from dc after it was multiplied by f for t-1.",
+            together(*(times(Place(t), Factor("f")) for t in pair)),
+        )
     back = times(Place(state, 1), Factor("f"))
     yield (
         "dc.carry times f",

@@ -89,6 +89,13 @@ def sum_mistakes(table: Table) -> Found:
                 )
                 sentence = f"{TARGET_WORDS[f'd{name}']} uses {shown} where it needs {needed}."
                 yield f"{name}.{shown}", capitalised(sentence), factor(Place(f"d{name}"), 1, new)
+    peepholes = [Place(f"d{name}") for name in PEEPHOLES if f"d{name}" in table.equations]
+    if peepholes:
+        yield (
+            "peepholes.h[t-1]",
+            "The gradients of all peepholes use h[t-1] where they need c.",
+            together(*(factor(place, 1, Factor("h", -1)) for place in peepholes)),
+        )
     for name, (words, places) in groups.items():
         yield from of_sum(name, words, places)
     for kind in KINDS:
@@ -273,6 +280,14 @@ def _of_kind(kind: str) -> Found:
             together(*(change(place, transposed=True) for place in every)),
         )
         for gate in GATES:
+            if kind == "weight_hh":
+                yield (
+                    f"weight_hh[{gate}].h[t]",
+                    capitalised(
+                        f"{GATE_WORDS[gate]}'s block of {words} uses h[t] where it needs h[t-1]."
+                    ),
+                    outer(Place(f"dweight_hh.{gate}"), Factor("h")),
+                )
             yield (
                 f"{kind}[{gate}].transposed",
                 capitalised(f"{GATE_WORDS[gate]}'s block of {words} is transposed."),
