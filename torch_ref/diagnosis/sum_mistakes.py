@@ -90,11 +90,16 @@ def sum_mistakes(table: Table) -> Found:
                 sentence = f"{TARGET_WORDS[f'd{name}']} uses {shown} where it needs {needed}."
                 yield f"{name}.{shown}", capitalised(sentence), factor(Place(f"d{name}"), 1, new)
     peepholes = [Place(f"d{name}") for name in PEEPHOLES if f"d{name}" in table.equations]
-    if peepholes:
+    seen = [Factor("dc", 0 if place.target == "dweight_co" else -1, edge="zero")
+            for place in peepholes]  # fmt: skip
+    for name, words, taken in (
+        ("h[t-1]", "h[t-1]", [Factor("h", -1)] * len(peepholes)),
+        ("dc", "the cell's gradient", seen),
+    ):
         yield (
-            "peepholes.h[t-1]",
-            "The gradients of all peepholes use h[t-1] where they need c.",
-            together(*(factor(place, 1, Factor("h", -1)) for place in peepholes)),
+            f"peepholes.{name}",
+            f"The gradients of all peepholes use {words} where they need the cell c.",
+            together(*(factor(p, 1, new) for p, new in zip(peepholes, taken, strict=True))),
         )
     for name, (words, places) in groups.items():
         yield from of_sum(name, words, places)
