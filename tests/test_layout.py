@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from manual_lstm import init_params
 from torch_ref import Case, autograd_vjp, compare_gradients, error_budget, run_case
-from torch_ref.harness.arrange import halves
+from torch_ref.harness.arrange import unequal_parts
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.presets import (
     BIAS_NEURON,
@@ -188,7 +188,7 @@ def test_a_round_trip_that_changes_a_bit_is_noticed(layout, size, dtype):
     for layer in range(size["layers"]):
         name = f"dbias_l{layer}"
         if layout.bias in ("pair", "concatenated"):
-            expected[name], expected[f"dbias_hh_l{layer}"] = halves(expected[name])
+            expected[name], expected[f"dbias_hh_l{layer}"] = unequal_parts(expected[name])
         if "h" in layout.bias_neuron:
             expected[f"dbias_neuron_l{layer}"] = np.zeros_like(expected[name])
         if layout.bias == "none":
@@ -331,11 +331,11 @@ def test_a_leak_into_the_inputs_gradient_is_noticed(matrices, bias):
     assert disagreeing(comparison) == {"dbias_neuron_x"}
 
 
-def test_halves_that_do_not_add_up_are_noticed():
+def test_parts_that_do_not_add_up_are_noticed():
     """Odd subnormal numbers and signed zeros survive the split of a bias."""
     tiny = np.finfo(np.float32).smallest_subnormal
     array = np.array([tiny, -3 * tiny, 0.0, -0.0, 0.1, -7e37], np.float32)
-    first, second = halves(array)
+    first, second = unequal_parts(array)
     assert (first + second).tobytes() == array.tobytes()
     assert (np.abs(second) <= np.abs(array)).all()
 

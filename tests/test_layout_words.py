@@ -13,6 +13,7 @@ from test_layout import layouts
 from torch_ref import diagnose, preset
 from torch_ref.diagnosis.catalogue import catalogue
 from torch_ref.diagnosis.planted import planted_vjp
+from torch_ref.harness.arrange import FIRST_PART
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_words import array_name, differs, element_of, in_their_words
@@ -22,6 +23,8 @@ from torch_ref.reports.names import element_name
 KINDS = ("weight_ih", "weight_hh", "bias")
 GATES = "ifgo"
 TWO = ("pair", "concatenated")
+# Which part of ours the first of two biases is, and the second.
+SHARES = {"bias": FIRST_PART, "bias_hh": 1 - FIRST_PART}
 INPUTS, HIDDEN = 3, 2
 
 
@@ -43,7 +46,7 @@ def numbered(layout: Layout) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def kinds_of(layout: Layout) -> tuple[str, ...]:
-    """The arrays that a layout has; of two biases each is half of ours."""
+    """The arrays that a layout has; of two biases each is a part of ours."""
     two = ("bias_hh",) if layout.bias in TWO else ()
     return (*(KINDS if layout.bias != "none" else KINDS[:2]), *two)
 
@@ -74,8 +77,8 @@ def test_name_of_a_block_stands_for_that_block(layout: Layout) -> None:
             for gate, block in zip(GATES, np.split(whole, 4), strict=True):
                 name = array_name(layout, kind, gate, k)
                 found = looked_up(name, theirs, HIDDEN if k else INPUTS)
-                half = kind.startswith("bias") and layout.bias in TWO
-                assert np.array_equal(np.sort(found, None) * (1 + half), np.sort(block, None)), name
+                share = SHARES.get(kind, 1) if layout.bias in TWO else 1
+                assert np.array_equal(np.sort(found, None), np.sort(block, None) * share), name
 
 
 @given(layout=layouts())
@@ -88,12 +91,12 @@ def test_name_of_an_element_stands_for_that_element(layout: Layout) -> None:
     for k in range(2):
         for kind in kinds_of(layout):
             array = ours[f"{kind.replace('bias_hh', 'bias')}_l{k}"]
-            half = kind.startswith("bias") and layout.bias in TWO
+            share = SHARES.get(kind, 1) if layout.bias in TWO else 1
             for index in np.ndindex(array.shape):
                 name = element_of(layout, kind, k, array.shape, index)
                 found = looked_up(name, theirs, HIDDEN if k else INPUTS)
                 assert np.shape(found) == (), name
-                assert float(found) * (1 + half) == array[index], name
+                assert float(found) == array[index] * share, name
 
 
 OURS = re.compile(r"weight_[ih]h|weight_out|bias_out|dbias|bias_l|\bbias\[|gradient of the bias")

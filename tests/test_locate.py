@@ -1,5 +1,6 @@
 """Where the diagnosis sends the reader when no mistake of the catalogue explains the gradients."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -337,3 +338,23 @@ def test_mistake_behind_a_coarse_tanh_that_is_not_named(dtype: str) -> None:
     finding = diagnose(wrong, case=failing).finding
     assert finding is not None
     assert [mistake.identifier for mistake in finding.mistakes] == ["dc_carry.without f"]
+
+
+def test_factor_of_each_gradient_that_is_clipped_by_its_own_norm() -> None:
+    """Gradients that are right but for one factor each, sent to the sums without a word of it."""
+    source = made("dW += dz.T @ x", "dW += dz.T @ x")
+
+    def vjp(*given: Any) -> Any:
+        outputs, pullback = source(*given)
+
+        def clipped(*upstream: Any) -> dict[str, Any]:
+            found = pullback(*upstream)
+            for name in [name for name in found if name.startswith("dweight")]:
+                found[name] = found[name] * min(1.0, 0.1 / float(np.linalg.norm(found[name])))
+            return dict(found)
+
+        return outputs, clipped
+
+    told = located(vjp).located
+    assert re.search(r"of dweight_ih_l0 0\.\d+ times and of dweight_hh_l0 0\.\d+ times what", told)
+    assert "the sum over the steps is wrong, equation (18)" in told

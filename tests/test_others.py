@@ -168,6 +168,8 @@ PLANTED = [
     # behind gradients that are clipped
     ("loss_fun", "dc * cs[t - 1] * f", "dc * cs[t] * f",
      ["df.c[t]", "gradients.clipped by value"]),
+    ("loss_fun", "reversed(range(len(inputs)))", "reversed(range(1, len(inputs)))",
+     ["loop.without the first 1", "gradients.clipped by value"]),
     ("loss_fun", " + Wc.T @ dcbar", "", ["dh_carry[2] * 0", "gradients.clipped by value"]),
     # peepholes
     ("peephole_vectors", " + p[2] * do + dc_next", " + dc_next", ["dc[2] * 0"]),

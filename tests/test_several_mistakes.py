@@ -29,6 +29,7 @@ def only_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (("weights.moved by one", "dc_carry[0] is taken at the last step only"), 5),
         (("sigmoid'.y^2", "bias[o] * -1"), 10),
+        (("dz_i.y^2", "di.dc after f"), 4),  # in one product, of which neither explains any
         (("weight_hh.first", "bias.first", "dc0 * 2"), 20),
     ],
 )

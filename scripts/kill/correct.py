@@ -146,6 +146,22 @@ _CHOICES: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+def _give_both(theirs: Mapping[str, Array], layout: Layout, gradients: dict[str, Any]) -> None:
+    """Write the whole gradient of a bias in the places of both of its parts, in their arrays."""
+    biases = [name for name in gradients if name.startswith("bias_l")]
+    blank = {name: np.zeros_like(value) for name, value in gradients.items()}
+    every = np.concatenate([gradients[name] for name in biases])
+    numbers = np.split(1 + np.arange(len(every), dtype=every.dtype), len(biases))
+    # Of 4 the parts are whole numbers, and so is 4 k's part by that of 4.
+    parts = layout.params_to(blank | {name: np.full_like(gradients[name], 4) for name in biases})
+    of_numbers = layout.params_to(
+        blank | {name: 4 * number for name, number in zip(biases, numbers, strict=True)}
+    )
+    for name, array in theirs.items():
+        at = parts[name] != 0
+        array[at] = every[(of_numbers[name][at] / parts[name][at]).astype(int) - 1]
+
+
 def arrange(plain: Callable[..., Any], layout: Layout, form: str) -> Callable[..., Any]:
     """An LSTM of our arrangement, as its author would have written it in another; form of FORMS."""
 
@@ -161,9 +177,9 @@ def arrange(plain: Callable[..., Any], layout: Layout, form: str) -> Callable[..
     def gradients(found: Mapping[str, Array]) -> dict[str, Any]:
         rest = {name[1:]: value for name, value in found.items()}
         x, h0, c0 = (rest.pop(name) for name in ("x", "h0", "c0"))
-        if layout.bias in ("pair", "concatenated"):  # each has the gradient of their sum
-            rest |= {name: 2 * rest[name] for name in rest if name.startswith("bias_l")}
         theirs: dict[str, Any] = layout.params_to(rest)
+        if layout.bias in ("pair", "concatenated"):
+            _give_both(theirs, layout, rest)
         if "x" in layout.bias_neuron:
             neuron = np.zeros_like(x[..., :1])
             behind = NEURON_SIDE[layout.matrices, layout.bias] == "last"

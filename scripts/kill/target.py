@@ -73,8 +73,10 @@ def plant(form: str, mistakes: Sequence[Mistake], dtype: Any = None) -> Target:
     name = " and ".join(mistake.identifier for mistake in mistakes)
     implementation = as_implementation(name, form, plain, dtype=dtype)
     try:
-        subject_of(implementation)
+        runs = subject_of(implementation).abilities.stacks
     except (ValueError, MalformedAnswer):
+        runs = False
+    if not runs:
         sizes = {"I": 3, "H": 3}
         implementation = as_implementation(name, form, plain, dtype=dtype, sizes=sizes)
     return Target(name, form, plain, implementation)

@@ -1,9 +1,19 @@
 """Mistakes where the gates' gradients meet the matrices, (16b) and (17): blocks and columns."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.edits import Edit, Place, factor, outer, scaled, together, weight
+from torch_ref.diagnosis.edits import (
+    Edit,
+    Place,
+    factor,
+    outer,
+    overwritten_by,
+    scaled,
+    together,
+    weight,
+)
 from torch_ref.diagnosis.sum_mistakes import ORDERS
 from torch_ref.diagnosis.table import Columns, Factor, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised
@@ -139,6 +149,26 @@ def block_mistakes() -> Found:
             f"What goes back through the weights to h and x is {GATE_WORDS[gate]}'s part only: it "
             "is overwritten (= for +=).",
             together(*_only("dh_carry", gate), *_only("dx", gate)),
+        )
+    for scale, verb in (
+        ("-1", "have the wrong sign"),
+        ("2", "are counted twice"),
+        ("1/2", "are halved"),
+        ("1/T", "are divided by T"),
+        ("1/B", "are divided by B"),
+    ):
+        yield (
+            f"dz * {scale}",
+            f"The gates' gradients {verb}, within the loop.",
+            together(*(scaled(Place(f"dz_{gate}"), scale) for gate in GATES)),
+        )
+    for gate, other in itertools.permutations(GATES, 2):
+        if gate == "o":  # which comes before the others
+            continue
+        yield (
+            f"dz_{gate}.overwritten by dz_{other}",
+            f"dz_{gate} is overwritten by dz_{other}, wherever it is used.",
+            overwritten_by(f"dz_{gate}", f"dz_{other}"),
         )
     for order, blocks in ORDERS.items():
         users = [Place(target, k) for target in ("dh_carry", "dx") for k in range(4)]

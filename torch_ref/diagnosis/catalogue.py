@@ -7,6 +7,7 @@ from functools import cache
 from torch_ref.diagnosis.cell_mistakes import cell_mistakes
 from torch_ref.diagnosis.edits import Edit
 from torch_ref.diagnosis.identity import signature
+from torch_ref.diagnosis.joined_mistakes import joined_mistakes
 from torch_ref.diagnosis.loss_mistakes import loss_mistakes
 from torch_ref.diagnosis.path_mistakes import path_mistakes, upstream_mistakes
 from torch_ref.diagnosis.render import render_difference
@@ -95,3 +96,4 @@ def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str
     yield from cell_mistakes(right, variant)
     yield from sum_mistakes(right)
     yield from path_mistakes(right, variant)
+    yield from joined_mistakes(right)

@@ -68,9 +68,10 @@ def _other_factors(table: Table, squashes: bool) -> Found:
         words = TARGET_WORDS[place.target]
         further = {
             "dc_carry": [Factor("f", function=name) for name in ("1-y", "y(1-y)", "y^2")],
-            "di": [Factor("g", function=name) for name in ("tanh(y)", "1-y^2")],
+            "di": [Factor("g", function=name) for name in ("tanh(y)", "1-y^2", "y(1-y^2)")],
             "dg": [Factor("i", function=name) for name in ("sigmoid(y)", "y(1-y)", "1-y")],
             "do": [Factor("c_out", function=name) for name in ("tanh(y)", "1-y^2")],
+            state: [Factor("o", function=name) for name in ("y(1-y)", "1-y")],
         }.get(place.target, [])
         for new in [*common, *further]:
             if new == needed:

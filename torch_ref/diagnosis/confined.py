@@ -1,16 +1,16 @@
-"""A mistake at some steps only, or in one of the two parts of the cell's gradient only."""
+"""A mistake at some steps only, or in one part only: of dc, of a pair of biases, of a stack."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
-from torch_ref.diagnosis.edits import Edit
 from torch_ref.diagnosis.evidence import PLAIN, Evidence, draw_case, gather
 from torch_ref.diagnosis.matching import distance, half_the_digits, share_used
-from torch_ref.diagnosis.render import render_difference
+from torch_ref.diagnosis.one_part import confined_to, in_one_bias, in_some_layers
 from torch_ref.diagnosis.several import marks_of
 from torch_ref.diagnosis.table import BEGIN, END, Equation, Factor, Steps, Table, Term
 from torch_ref.diagnosis.words import TARGET_WORDS
@@ -41,7 +41,8 @@ def match_confined(
 ) -> list[tuple[Mistake, float]]:
     """Mistakes that explain all the evidence if they are made at some steps or in one part only.
 
-    Only those are tried that move whatever is wrong.
+    Or in some layers of a stack only, or for one of two biases. Only those are tried that move
+    whatever is wrong.
 
     Args:
         until: when to give up, by time.perf_counter.
@@ -51,12 +52,18 @@ def match_confined(
     moves_all = marks.fits & np.all((~marks.right & ~marks.moved) == 0, axis=1)
     movers = [known.mistakes[n] for n in np.flatnonzero(moves_all)]
     found: list[tuple[Mistake, float]] = []
-    spans = _spans(subject, known, movers)
-    for mistake in confined(known, subject.implementation.variant, movers, spans):
+    variant = subject.implementation.variant
+    bound = half_the_digits(subject)
+    ways = (
+        in_one_bias(known, variant, movers, evidence),
+        in_some_layers(subject, known, np.flatnonzero(moves_all | ~marks.fits), evidence),
+        confined(known, variant, movers, _spans(subject, known, movers)),
+    )
+    for mistake in chain.from_iterable(way for way in ways if not found):
         if time.perf_counter() > until:
             break
         table = mistake.edit(known.table)
-        if distance(subject, table, wrong[0]) <= half_the_digits(subject):
+        if all(distance(subject, table, each) <= bound for each in wrong):
             used = share_used(subject, table, evidence)
             if used is not None:
                 found.append((mistake, used))
@@ -96,44 +103,23 @@ def confined(
             words = _STEP_WORDS[steps]
             table = _at_steps(known.table, wrong, steps)
             if table is not None:
-                yield _confined(mistake, table, known.table, variant, words)
+                yield confined_to(mistake, table, known.table, variant, words)
         for part in (_LOCAL, _CARRIED):
             table = _in_part(known.table, wrong, part)
             if table is not None:
-                yield _confined(mistake, table, known.table, variant, f"in {part} only")
+                yield confined_to(mistake, table, known.table, variant, f"in {part} only")
         for user in _SPLIT:
             table = _in_user(known.table, wrong, user)
             if table is not None:
                 words = f"where {TARGET_WORDS[user]} is computed only"
-                yield _confined(mistake, table, known.table, variant, words)
-
-
-def _confined(
-    mistake: Mistake, table: Table, right: Table, variant: Variant, words: str
-) -> Mistake:
-    line, should_be, number = render_difference(table, right, variant)
-    sentence = f"{mistake.sentence.removesuffix('.')}, {words}."
-    identifier = f"{mistake.identifier}, {words}"
-    return Mistake(identifier, sentence, number, line, should_be, _replaced(right, table))
-
-
-def _replaced(right: Table, wrong: Table) -> Edit:
-    """What makes the wrong equations of a table that has the right ones there."""
-    differing = [wrong[target] for target in right.equations if wrong[target] != right[target]]
-
-    def edit(table: Table) -> Table:
-        for equation in differing:
-            table = table.with_equation(equation)
-        return table
-
-    return edit
+                yield confined_to(mistake, table, known.table, variant, words)
 
 
 def _pairs(
     right: Table, wrong: Table
 ) -> Iterator[tuple[Equation, list[tuple[Term | None, Term]]]] | None:
     """The equations that differ, with their terms; None where more differs than terms."""
-    if (wrong.learning_rate, wrong.forwards) != (right.learning_rate, right.forwards):
+    if replace(wrong, equations=right.equations) != right:
         return None
     differing = [target for target in right.equations if wrong[target] != right[target]]
     if any(t in (*BEGIN, *END) or wrong[t].clip != right[t].clip for t in differing):

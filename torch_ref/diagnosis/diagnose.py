@@ -33,7 +33,7 @@ from torch_ref.diagnosis.several import match_several, probes
 from torch_ref.diagnosis.unknown import match_unknown
 from torch_ref.diagnosis.walk import FirstWrong
 from torch_ref.harness.answers import MalformedAnswer
-from torch_ref.harness.contract import as_implementation
+from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject, given_case
 from torch_ref.harness.layout import Layout
@@ -97,6 +97,10 @@ def diagnose(
     finding, located, so_far = None, "", ""
     if all(each.all_right for each in evidence):
         evidence += _gather_unusual(subject, seed + len(SIZES))
+    if all(each.all_right for each in evidence) and (square := _stacked(subject)) is not None:
+        of_square = _gather(square, SIZES, seed)
+        if not all(each.all_right for each in of_square):
+            subject, evidence = square, of_square
     wrong = not all(each.all_right for each in evidence)
     try:
         small = draw_case(subject, SIZES[0], seed)
@@ -168,11 +172,26 @@ def as_subject(implementation: Any) -> Subject:
         return subject_of(resolved)
     except MalformedAnswer:
         # What takes x for h, or a matrix for its transpose, can be read where I = H.
-        size = resolved.sizes.get("I", resolved.sizes.get("H", 3))
-        square = replace(resolved, sizes={"I": size, "H": size} | dict(resolved.sizes))
+        square = _square(resolved)
         if square == resolved:
             raise
         return subject_of(square)
+
+
+def _square(implementation: Implementation) -> Implementation:
+    size = implementation.sizes.get("I", implementation.sizes.get("H", 3))
+    return replace(implementation, sizes={"I": size, "H": size} | dict(implementation.sizes))
+
+
+def _stacked(subject: Subject) -> Subject | None:
+    """What takes a layer's weights for another's can be a stack where I = H; None if not there."""
+    if subject.abilities.stacks or subject.implementation.sizes.get("L", 2) == 1:
+        return None
+    try:
+        square = subject_of(_square(subject.implementation))
+    except Exception:  # a crash is a finding of the campaign's
+        return None
+    return square if square.abilities.stacks else None
 
 
 def catalogue_of(subject: Subject) -> Catalogue:
@@ -254,8 +273,10 @@ def _explain(
         return None, ""
     longer = _gather(subject, FURTHER[-1:], seed + len(SIZES))
     loop = match_loop_range(subject, known, [*evidence, *longer])
-    if loop is not None or time.perf_counter() > until:
-        return loop, ""
+    if loop is not None:
+        return Finding((loop[0].mistake,), loop[1]), ""
+    if time.perf_counter() > until:
+        return None, ""
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]
     further = evidence[len(SIZES) :]
     tell("one mistake with a number of its own")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from torch_ref.diagnosis.table import Edge, Factor, Steps, Table, Term, Weight
+from torch_ref.diagnosis.table import Again, Edge, Factor, Layer, Steps, Table, Term, Weight
 
 Edit = Callable[[Table], Table]
 ONE = Factor("one")
@@ -116,9 +116,33 @@ def clipped(target: str, limit: int) -> Edit:
     return lambda table: table.with_equation(replace(table[target], clip=Fraction(limit)))
 
 
+def overwritten_by(target: str, other: str) -> Edit:
+    """Compute one gradient as another one."""
+
+    def edit(table: Table) -> Table:
+        return table.with_equation(replace(table[target], terms=table[other].terms))
+
+    return edit
+
+
 def learning(rate: Fraction) -> Edit:
     """Change weight_hh within the loop."""
     return lambda table: replace(table, learning_rate=rate)
+
+
+def decaying(names: tuple[str, ...], rate: Fraction) -> Edit:
+    """Add so much of the weights whose names begin so to their gradients."""
+    return lambda table: replace(table, decay=rate, decayed=names)
+
+
+def keeping(layer: Layer) -> Edit:
+    """Let every layer use what that one's forward pass kept."""
+    return lambda table: replace(table, kept=layer)
+
+
+def again(how: Again) -> Edit:
+    """Compute the gates once more, from something else."""
+    return lambda table: replace(table, again=how)
 
 
 def forwards(table: Table) -> Table:

@@ -203,7 +203,8 @@ def fitted(subject: Subject, found: Mapping[str, Array], evidence: Evidence) -> 
 def completed(subject: Subject, found: Mapping[str, Array]) -> dict[str, Array]:
     """Gradients with those that only the implementation's layout has."""
     layout = subject.implementation.layout
-    return layout.complete(found) if isinstance(layout, Layout) else dict(found)
+    # A table with a mistake in one of two biases has gradients of both.
+    return {**layout.complete(found), **found} if isinstance(layout, Layout) else dict(found)
 
 
 def explains(subject: Subject, table: Table, evidence: Evidence) -> Comparison | None:

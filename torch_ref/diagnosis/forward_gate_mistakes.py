@@ -8,6 +8,7 @@ from typing import Any
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.forward_lines import Joined, Lines
 from torch_ref.diagnosis.words import GATE_WORDS
+from torch_ref.harness.arrange import FIRST_PART
 
 LinesEdit = Callable[[Lines], Lines]
 # identifier, sentence, equation, the wrong line, the right one, and what makes the one of the other
@@ -22,11 +23,11 @@ _OTHER_ACTIVATIONS = {
 _KINDS = {"w": "weight_ih", "u": "weight_hh", "b": "the bias"}
 
 
-def gate_mistakes(right: Lines) -> Found:
-    """Those of the gates."""
+def gate_mistakes(right: Lines, pair: bool = False) -> Found:
+    """Those of the gates; `pair` as for `forward_mistakes`."""
     yield from _activations(right)
     yield from _blocks(right)
-    yield from _biases(right)
+    yield from _biases(pair)
 
 
 def changed(**values: Any) -> LinesEdit:
@@ -194,22 +195,52 @@ def _pre(gate: str, read: Mapping[str, str]) -> str:
     return f"z_{gate} = {' + '.join(term for kind, term in terms.items() if blocks[kind])}"
 
 
-def _biases(right: Lines) -> Found:
+_HALF = (0.5, "has half of its bias: of a bias in two parts one is not added", "1/2 * ")
+_BIASES = ((2.0, "has its bias twice", "2 * "), _HALF, (-1.0, "subtracts its bias", "-"))
+# How often the first of two biases is added, and the second.
+_PAIRS = {
+    (2, 1): "adds its first bias twice",
+    (1, 2): "adds bias_hh twice",
+    (1, 0): "lacks bias_hh",
+    (0, 1): "lacks its first bias",
+    (2, 0): "adds its first bias twice and bias_hh not",
+    (0, 2): "adds bias_hh twice and its first bias not",
+    (2, 2): "adds both biases twice",
+    (-1, -1): "subtracts both biases",
+}
+
+
+def _biases(pair: bool) -> Found:
     groups = [((gate,), GATE_WORDS[gate]) for gate in GATES] + [(tuple(GATES), "every gate")]
     for gates, words in groups:
         name = gates[0] if len(gates) == 1 else "*"
-        biases = (
-            (2.0, "has its bias twice", "2 * "),
-            (0.5, "has half of its bias: of a bias in two parts one is not added", "1/2 * "),
-            (-1.0, "subtracts its bias", "-"),
-        )
-        for times, verb, shown in biases:
-            line = _pre(gates[0], {}).replace("bias", f"{shown}bias")
+        right = _pre(gates[0], {})
+        for times, verb, shown in () if pair else _BIASES:
+            line = right.replace("bias", f"{shown}bias")
             edit = of_gates(gates, bias_factor=times)
-            sentence = f"{words} {verb}."
-            yield f"z_{name}.bias * {times:g}", sentence, "(1)", line, _pre(gates[0], {}), edit
+            yield f"z_{name}.bias * {times:g}", f"{words} {verb}.", "(1)", line, right, edit
+        for (first, second), verb in _PAIRS.items() if pair else ():
+            both = f"bias[{gates[0]}] + bias_hh[{gates[0]}]"
+            needed = right.replace(f"bias[{gates[0]}]", both)
+            line = needed.replace(both, _sum_of_biases(gates[0], first, second))
+            edit = of_gates(gates, bias_factor=first * FIRST_PART + second * (1 - FIRST_PART))
+            yield (
+                f"z_{name}.biases * {first}, {second}",
+                f"{words} {verb}.",
+                "(1)",
+                line,
+                needed,
+                edit,
+            )
         for plus in (1, -1):
-            line = f"{_pre(gates[0], {})} {plus:+d}"
+            line = f"{right} {plus:+d}"
             sentence = f"{words} has {plus:+d} added to its bias."
             edit = of_gates(gates, plus=plus)
-            yield f"z_{name}.bias {plus:+d}", sentence, "(1)", line, _pre(gates[0], {}), edit
+            yield f"z_{name}.bias {plus:+d}", sentence, "(1)", line, right, edit
+
+
+def _sum_of_biases(gate: str, first: int, second: int) -> str:
+    terms = {f"bias[{gate}]": first, f"bias_hh[{gate}]": second}
+    return " + ".join(
+        name if times == 1 else f"{times} * {name}" for name, times in terms.items() if times
+    )

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.table import SCALES, Sizes
+from torch_ref.diagnosis.table import SCALES, Sizes, Steps, steps_of
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array, LossStep, loss_forward
 from torch_ref.oracles.variant import STANDARD, Variant
@@ -60,6 +60,7 @@ class Lines:
         head: what the output layer multiplies, "h", "c" or "h[t-1]".
         bias_out: its factor. weight_out: "plain" or "transposed".
         loss: a key of LOSSES. targets: a key of ORDERS. scale: keys of SCALES.
+        own, own_layers: the lines of some layers, as for a `Table`.
     """
 
     gates: Mapping[str, Gate] = field(default_factory=dict)
@@ -84,6 +85,8 @@ class Lines:
     loss: str = "-log p[target]"
     targets: str = "[t]"
     scale: tuple[str, ...] = ()
+    own: "Lines | None" = None
+    own_layers: Steps = "none"
 
 
 def forward_lines(variant: Variant = STANDARD) -> Lines:
@@ -235,19 +238,25 @@ def forward_outputs(
     hs: list[Array] = []
     cs: list[Array] = []
     for k in range(len(h0)):
-        hs, cs, z = _layer(w, below, h0[k], c0[k], k, lines, a)
+        here = _of_layer(lines, k, len(h0))
+        hs, cs, z = _layer(w, below, h0[k], c0[k], k, here, a)
         ends = {"h": hs[-1], "c": cs[-1], "tanh(c)": a.tanh(cs[-1]), "h[0]": hs[1], "c[0]": cs[1]}
         ends |= {"h[T-2]": hs[-2], "c[T-2]": cs[-2]}
-        h_n.append(ends[lines.h_n])
-        c_n.append(ends[lines.c_n])
+        h_n.append(ends[here.h_n])
+        c_n.append(ends[here.c_n])
         all_z.append(np.stack(z, axis=-3))
-        below = {"h": hs[1:], "c": cs[1:], "x": below}[lines.below]
+        below = {"h": hs[1:], "c": cs[1:], "x": below}[here.below]
     found = {"h_n": np.stack(h_n, axis=-3), "c_n": np.stack(c_n, axis=-3)}
     found["z"] = np.stack(all_z, axis=-4)
     if case.targets is None:
         y = {"h": hs[1:], "c": cs[1:], "h[t-1]": hs[:-1], "h[T-1-t]": hs[:0:-1]}[lines.y]
         return found | {"y": np.stack(y, axis=-3)}
     return found | {"loss": _loss(w, hs, cs, case, lines, a)}
+
+
+def _of_layer(lines: Lines, k: int, layers: int) -> Lines:
+    own = lines.own
+    return own if own is not None and k in steps_of(layers, lines.own_layers) else lines
 
 
 def _layer(

@@ -2,8 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,12 +11,15 @@ from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.catalogue import Mistake
 from torch_ref.diagnosis.evidence import FURTHER, SIZES, draw_case
+from torch_ref.diagnosis.forward_gate_mistakes import changed
 from torch_ref.diagnosis.forward_lines import Lines, forward_lines, forward_outputs
 from torch_ref.diagnosis.forward_mistakes import ForwardMistake, forward_mistakes
 from torch_ref.diagnosis.matching import Finding, half_the_digits
+from torch_ref.diagnosis.one_part import LAYER_WORDS, layers_for
 from torch_ref.diagnosis.quantities import FLOAT64
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of
+from torch_ref.harness.layout import Layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array
 
@@ -60,22 +63,40 @@ def explain_forward(subject: Subject, seed: int, until: float) -> Finding | None
         return None
     implementation = subject.implementation
     head = implementation.head_inside
-    known = forward_mistakes(implementation.variant, head)
+    layout = implementation.layout
+    pair = isinstance(layout, Layout) and layout.bias in ("pair", "concatenated")
+    known = forward_mistakes(implementation.variant, head, pair)
     right = forward_lines(implementation.variant)
     bound = half_the_digits(subject)
     found: list[tuple[tuple[Mistake, ...], float]] = []
-    for each in known:
-        lines = each.edit(right)
-        if _distance(lines, wrong[0]) <= bound:
-            used = _share_used(subject, lines, answers)
-            if used is not None:
-                found.append(((each.mistake,), used))
+    for several in (known, _in_some_layers(known, right, answers)):
+        for each in several if not found else ():
+            lines = each.edit(right)
+            if all(_distance(lines, answer) <= bound for answer in wrong):
+                used = _share_used(subject, lines, answers)
+                if used is not None:
+                    found.append(((each.mistake,), used))
     if not found:
         found = _pair(subject, known, right, wrong[0], answers, until)
     if not found:
         return None
     (mistakes, residual), *others = found
     return Finding(mistakes, residual, tuple(each for each, _ in others))
+
+
+def _in_some_layers(
+    known: Sequence[ForwardMistake], right: Lines, answers: Sequence[_Answer]
+) -> Iterator[ForwardMistake]:
+    """Each mistake in the top or the lowest layer only, or in all but that one."""
+    where = layers_for([(len(answer.case.h0), answer.right) for answer in answers])
+    for each, layers in itertools.product(known, where):
+        own, words = each.edit(right), LAYER_WORDS[layers]
+        told = replace(
+            each.mistake,
+            identifier=f"{each.mistake.identifier}, {words}",
+            sentence=f"{each.mistake.sentence.removesuffix('.')}, {words}.",
+        )
+        yield ForwardMistake(told, changed(own=own, own_layers=layers))
 
 
 def _pair(

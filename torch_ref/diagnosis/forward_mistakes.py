@@ -70,17 +70,20 @@ class ForwardMistake:
 
 
 @cache
-def forward_mistakes(variant: Variant, head: str | None) -> tuple[ForwardMistake, ...]:
+def forward_mistakes(
+    variant: Variant, head: str | None, pair: bool = False
+) -> tuple[ForwardMistake, ...]:
     """All of them, in the order in which they are preferred.
 
     Args:
         variant: the cell.
         head: "linear" or "bounded" for code with its loss inside; None where y is returned.
+        pair: whether the bias comes in two parts, as `unequal_parts` makes them.
     """
     right = forward_lines(variant)
     found: dict[str, ForwardMistake] = {}
     outcomes = [right]
-    sources = [_states(), _cells(right), gate_mistakes(right)]
+    sources = [_states(), _cells(right), gate_mistakes(right, pair)]
     sources += [_peepholes(right), _stack(), _loss(head) if head else _returned()]
     for identifier, sentence, number, wrong, should_be, edit in itertools.chain(*sources):
         lines = edit(right)

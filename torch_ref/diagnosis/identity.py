@@ -136,4 +136,5 @@ def _points(variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: in
         of_loss if loss else {},
         None if loss else draw(steps, batch, hidden),
         {},
+        variant,
     )

@@ -6,20 +6,31 @@ from dataclasses import dataclass
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.quantities import FLOAT64, FUNCTIONS, Quantities, quantities
+from torch_ref.diagnosis.quantities import (
+    FLOAT64,
+    FUNCTIONS,
+    JOINED,
+    Quantities,
+    computed_again,
+    joined_inputs,
+    quantities,
+)
 from torch_ref.diagnosis.table import (
     HEAD_SUMS,
+    KINDS,
     LOSS,
     PEEPHOLES,
     STEP,
     SUMS,
     Equation,
     Factor,
+    Layer,
     Steps,
     Table,
     Term,
     Weight,
     scale_of,
+    steps_of,
 )
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, Array
@@ -67,10 +78,16 @@ def gradients(
     dy_top = dy
     dh0: list[Array] = []
     dc0: list[Array] = []
+    every = table
     for k in reversed(range(len(q.layers))):
-        env = {**q.layers[k], "dy": dy, "dy_top": dy_top, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
+        table = _of_layer(every, k, len(q.layers))
+        kept = q.layers[_index(table.kept, k, len(q.layers))]
+        kept = computed_again(q, k, table.again, a) if table.again else kept
+        env = {**kept, "dy": dy, "dy_top": dy_top, "dh_n": q.dh_n[k], "dc_n": q.dc_n[k]}
         for name, per_layer in (("dh_n", q.dh_n), ("dc_n", q.dc_n)):
             env[name + "+"] = per_layer[(k - 1) % len(q.layers)]
+        for name, above in (("dh_above", dh0), ("dc_above", dc0)):
+            env[name] = above[0][..., None, :, :] if above else np.zeros_like(q.dh_n[k])
         last = _recur(table, q, a, env, k)
         dh0.insert(0, last["dh0"])
         dc0.insert(0, last["dc0"])
@@ -80,10 +97,12 @@ def gradients(
         for target in SUMS:
             if target in table.equations:
                 env[target] = whole.sum_over_steps(table[target])
-        for kind in ("weight_ih", "weight_hh", "bias"):
+        for kind in KINDS:
+            if f"d{kind}.i" not in env:
+                continue
             blocks = [env[f"d{kind}.{gate}"] for gate in GATES]
             joined = np.concatenate(blocks, axis=-2)
-            results[f"d{kind}_l{k}"] = joined[..., 0] if kind == "bias" else joined
+            results[f"d{kind}_l{k}"] = joined[..., 0] if kind.startswith("bias") else joined
         for name in PEEPHOLES:
             if f"d{name}" in env:
                 results[f"d{name}_l{k}"] = env[f"d{name}"][..., 0]
@@ -94,10 +113,22 @@ def gradients(
             results[f"dc_l{k}"] = env.get("dc_total", env["dc"])
         if k > 0:
             dy = whole.value(table["below"])
+    for name in [name for name in q.weights if every.decay and name.startswith(every.decayed)]:
+        share = a.number(every.decay) * q.weights[name]
+        results[f"d{name}"] = a.rnd(results[f"d{name}"] + share)
     for name, values in (("dh0", dh0), ("dc0", dc0)):
-        shift = table[name].terms[0].factors[0].layer
+        shift = every[name].terms[0].factors[0].layer
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
     return results
+
+
+def _index(layer: Layer, k: int, layers: int) -> int:
+    return {"own": k, "lowest": 0, "top": layers - 1}[layer]
+
+
+def _of_layer(table: Table, k: int, layers: int) -> Table:
+    own = table.own
+    return own if own is not None and k in steps_of(layers, table.own_layers) else table
 
 
 @dataclass(frozen=True)
@@ -146,7 +177,7 @@ class _Whole:
             right = np.broadcast_to(self.a.number(np.ones(1)), (*left.shape[:-1], 1))
         else:
             right = _at_all_steps(term.outer, self.env, self.q.sizes.T, self.a)
-        order = list(_steps(self.q.sizes.T, term.steps))[::-1]
+        order = list(steps_of(self.q.sizes.T, term.steps))[::-1]
         if not order:
             left, order = np.zeros_like(left), [0]
         total = self.a.sum_over_steps(
@@ -221,9 +252,13 @@ _BEYOND = ("dh_", "dc_")
 
 def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Arithmetic) -> Array:
     """A carry before the last step."""
-    (term,) = equation.terms
-    (factor,) = term.factors
-    return _scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+    total = None
+    for term in equation.terms:
+        (factor,) = term.factors
+        value = _scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+        total = value if total is None else a.rnd(total + value)
+    assert total is not None
+    return total
 
 
 @dataclass(frozen=True)
@@ -256,7 +291,7 @@ def _compiled(term: Term, env: Mapping[str, Array], q: Quantities, a: Arithmetic
         tuple(f.name for f in term.factors if f.name in STEP),
         None if term.weight is None else _block(q, term.weight, k),
         term.weight or Weight(""),
-        _steps(q.sizes.T, term.steps),
+        steps_of(q.sizes.T, term.steps),
     )
 
 
@@ -264,7 +299,8 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
     """A factor at every step: (..., T, B, N), or (..., 1, B, N) where it is the same at each."""
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
-    array = env[factor.name + ("+" if factor.layer else "")]
+    name = factor.name + ("+" if factor.layer else "")
+    array = joined_inputs(env, name) if name in JOINED else env[name]
     before = 1 if factor.name in ("c", "h") else 0
     plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
@@ -273,7 +309,8 @@ def _at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arith
         index = (step % steps if factor.step else step) + before + factor.shift
         count = steps + before
         if factor.at in ("last", "first"):
-            index = np.full(steps, count - 1 if factor.at == "last" else before)
+            fixed = count - 1 if factor.at == "last" else before
+            index = np.full(steps, fixed + factor.shift)
         outside = (index < 0) | (index >= count)
         index = index % count if factor.edge == "wrap" else np.clip(index, 0, count - 1)
         array = array[..., index, :, :]
@@ -286,6 +323,7 @@ def _block(q: Quantities, weight: Weight, k: int) -> Array:
     if weight.name == "weight_out":
         array = q.weights["weight_out"]
     else:
+        k = _index(weight.layer, k, len(q.layers))
         whole = q.weights[f"{weight.name}_l{k}"]
         hidden = q.sizes.H
         start = GATES.index(weight.block) * hidden
@@ -332,23 +370,12 @@ def _scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:
     return value
 
 
-def _steps(count: int, which: Steps) -> range:
-    return {
-        "every": range(count),
-        "first": range(1),
-        "last": range(count - 1, count),
-        "not the first": range(1, count),
-        "not the last": range(count - 1),
-        "none": range(0),
-    }[which]
-
-
 def _kept(value: Array, which: Steps) -> Array:
     if which == "every":
         return value
     steps = value.shape[-3]
     kept = np.zeros_like(value)
-    chosen = list(_steps(steps, which))
+    chosen = list(steps_of(steps, which))
     kept[..., chosen, :, :] = value[..., chosen, :, :]
     return kept
 

@@ -10,6 +10,7 @@ from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.catalogue import Mistake
 from torch_ref.diagnosis.evidence import Evidence
 from torch_ref.diagnosis.render import joined
+from torch_ref.diagnosis.unknown import simplest
 from torch_ref.harness.judge import Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case, Results
 
@@ -58,6 +59,9 @@ def find_kept(
         previous = {name: first[name] for name in differing}
         if _is(subject, case, second, previous):
             return _accumulates(differing), ""
+        share = _momentum(subject, case, second, previous)
+        if _is(subject, case, second, {name: share * of for name, of in previous.items()}):
+            return _has_momentum(differing, share), ""
     for sentence, given in _CARRIES.items():
         if not all(name in first for name in given.values()):
             continue
@@ -122,6 +126,33 @@ def _is(subject: Subject, case: Case, second: Results, previous: Results) -> boo
         },
     )
     return comparison.verdict == "agree"
+
+
+def _momentum(subject: Subject, case: Case, second: Results, previous: Results) -> float:
+    """How much of the first call's gradients is in the second's, by the largest element."""
+    try:
+        expected, allowed = expected_of(subject, case)
+    except Inconclusive:
+        return 0.0
+    name = max(previous, key=lambda each: float(np.max(np.abs(previous[each]))))
+    at = np.unravel_index(np.argmax(np.abs(previous[name])), previous[name].shape)
+    of = float(previous[name][at])
+    if not np.isfinite(of) or of == 0:
+        return 0.0
+    value = (float(second[name][at]) - float(expected[name][at])) / of
+    return float(simplest(value, 2 * float(allowed[name][at]) / abs(of)))
+
+
+def _has_momentum(names: list[str], share: float) -> Mistake:
+    return Mistake(
+        "kept.momentum",
+        f"{share:.9g} times what the last call left in {joined(names)} is added to it: a momentum, "
+        "which belongs to the update.",
+        "(18)",
+        f"{names[0]} = {share:.9g} * {names[0]} of the last call + ...",
+        f"{names[0]} = ...",
+        lambda table: table,
+    )
 
 
 def _accumulates(names: list[str]) -> Mistake:

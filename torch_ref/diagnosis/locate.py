@@ -46,7 +46,8 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
     sizes, sentence, evidence = found
     if not evidence.forward_right:
         return f"{sentence}: {in_forward(evidence)}"
-    return f"{sentence}: {_where(evidence)}. {_cause(probes, sizes, evidence)}".rstrip()
+    told = [f"{sentence}: {_where(evidence)}.", _factors(evidence), _cause(probes, sizes, evidence)]
+    return " ".join(part for part in told if part)
 
 
 def _in_case(subject: Subject, evidence: Evidence) -> str:
@@ -99,6 +100,29 @@ def _with_inputs_enough(probes: Probes, sizes: Mapping[str, int], evidence: Evid
         return evidence
     wide = probes.run(None, **{**sizes, "I": count})
     return evidence if wide is None or wide.right else wide
+
+
+def _factors(evidence: Evidence) -> str:
+    """By which factor each wrong gradient is off, if all its elements are by the same one."""
+    factors: dict[str, list[str]] = {}
+    for name in evidence.wrong:
+        actual, expected = evidence.actual[name], evidence.expected[name]
+        allowed = evidence.allowed[name]
+        at = np.unravel_index(np.argmax(np.abs(expected)), expected.shape)
+        if expected.size == 1 or expected[at] == 0 or not np.isfinite(actual[at]):
+            return ""
+        factor = float(actual[at] / expected[at])
+        error = allowed[at] / abs(expected[at])  # of the factor, by that element's rounding
+        within = np.abs(actual - factor * expected) <= abs(factor) * allowed + (
+            allowed + error * np.abs(expected)
+        )
+        if factor == 0 or not within.all():
+            return ""
+        factors.setdefault(f"{factor:.4g}", []).append(name)
+    if not factors:
+        return ""
+    each = [f"of {joined(names)} {factor} times" for factor, names in factors.items()]
+    return f"Every element is, {joined(each)} what it must be."
 
 
 def _cut_off(evidence: Evidence) -> str:

@@ -1,7 +1,8 @@
 """Mistakes between the loss and h: equations (20) to (23) and (26)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
+from typing import Literal
 
 from torch_ref.diagnosis.edits import (
     Edit,
@@ -38,6 +39,13 @@ _SCALES = (
 )
 
 
+_AT: Mapping[Literal["last", "first", "reversed"], str] = {
+    "last": "of the last step at every step: the others were not kept, or overwritten",
+    "first": "of t=0 at every step",
+    "reversed": "in the opposite order of the steps",
+}
+
+
 def loss_mistakes(head: str) -> Found:
     """identifier, sentence and edit of each."""
     words = "the gradient at the softmax"
@@ -47,6 +55,7 @@ def loss_mistakes(head: str) -> Found:
             capitalised(f"{words} {verb}."),
             together(scaled(P, scale), scaled(HOT, scale)),
         )
+    place_names = {P: "p", HOT: "onehot"}
     for place, name in ((P, "p"), (HOT, "onehot(target)")):
         for scale, verb in (("0", "lacks"), ("-1", "has the wrong sign of"), ("2", "doubles")):
             yield (
@@ -63,6 +72,13 @@ def loss_mistakes(head: str) -> Found:
                     ),
                     shifted(place, 0, by, edge),
                 )
+        for at, phrase in _AT.items():
+            taken = Factor(place_names[place], at=at)
+            yield (
+                f"dlogits.{name} {at}",
+                capitalised(f"{words} uses {name} {phrase}."),
+                factor(place, 0, taken),
+            )
         yield (
             f"dlogits.{name} of the next member",
             capitalised(f"{words} uses {name} of another sequence of the batch."),

@@ -25,6 +25,7 @@ from torch_ref.diagnosis.edits import (
     times,
     together,
 )
+from torch_ref.diagnosis.layer_mistakes import layer_mistakes
 from torch_ref.diagnosis.table import SUMS, Factor, Steps, Table, Term
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.oracles.variant import Variant
@@ -42,7 +43,7 @@ def path_mistakes(table: Table, variant: Variant) -> Found:
     yield from _carries(table)
     yield from block_mistakes()
     yield from _loop(table)
-    yield from _layers()
+    yield from layer_mistakes()
     yield from _overwritten(squashes)
     yield from _other_cells(table, variant)
 
@@ -212,56 +213,6 @@ def _loop(table: Table) -> Found:
             f"The backward step t uses everything that the forward step t{by:+d} kept ({words}).",
             everywhere(_named(*kept), moved),
         )
-
-
-def _layers() -> Found:
-    """A stack joined wrongly."""
-    below = Place("below")
-    yield (
-        "stack.dy for every layer",
-        "Every layer is given dy where the lower ones need dx of the layer above.",
-        factor(below, 0, Factor("dy_top")),
-    )
-    for scale, verb in (("0", "is not passed"), ("-1", "is passed with the wrong sign")):
-        yield f"stack.dx * {scale}", f"dx {verb} to the layer below.", scaled(below, scale)
-    yield (
-        "stack.dy added",
-        "A lower layer is given dy in addition to dx of the layer above.",
-        plus("below", Term((Factor("dy_top"),))),
-    )
-    yield (
-        "stack.last step only",
-        "A lower layer is given dx of the layer above at the last step only.",
-        only_at(below, "last"),
-    )
-    for target, name in (("dh_begin", "dh_n"), ("dc_begin", "dc_n")):
-        yield (
-            f"stack.{name} of another layer",
-            f"A layer is given the {name} of another layer.",
-            factor(Place(target), 0, Factor(name, layer=1)),
-        )
-    for target, name in (("dh0", "dh_carry"), ("dc0", "dc_carry")):
-        yield (
-            f"stack.{target} of another layer",
-            f"{target} is that of another layer.",
-            factor(Place(target), 0, Factor(name, layer=1)),
-        )
-    yield (
-        "stack.dh0 and dc0 of another layer",
-        "dh0 and dc0 are those of another layer.",
-        together(
-            factor(Place("dh0"), 0, Factor("dh_carry", layer=1)),
-            factor(Place("dc0"), 0, Factor("dc_carry", layer=1)),
-        ),
-    )
-    yield (
-        "stack.dh_n and dc_n of another layer",
-        "A layer is given dh_n and dc_n of another layer.",
-        together(
-            factor(Place("dh_begin"), 0, Factor("dh_n", layer=1)),
-            factor(Place("dc_begin"), 0, Factor("dc_n", layer=1)),
-        ),
-    )
 
 
 def _named(*names: str, shift: int | None = None) -> Callable[[Factor], bool]:

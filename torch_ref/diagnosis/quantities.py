@@ -7,9 +7,10 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.table import PEEPHOLES, Sizes
+from torch_ref.diagnosis.table import PEEPHOLES, Again, Sizes
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array, loss_forward, lstm_forward, unrounded
+from torch_ref.oracles.variant import STANDARD, Variant
 
 
 def _sum_over_steps(left: list[Array], right: list[Array]) -> Array:
@@ -62,6 +63,7 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "(1-y^2)^2": lambda a, y: a.rnd(_tanh_derivative(a, y) * _tanh_derivative(a, y)),
     "1-y": lambda a, y: a.rnd(1 - y),
     "1+y^2": lambda a, y: a.rnd(1 + a.rnd(y * y)),
+    "y(1-y^2)": lambda a, y: a.rnd(y * _tanh_derivative(a, y)),
     "y(1+y)": lambda a, y: a.rnd(y * a.rnd(1 + y)),
     "y^2-1": lambda a, y: a.rnd(a.rnd(y * y) - 1),
     "y^2": lambda a, y: a.rnd(y * y),
@@ -73,11 +75,32 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
     "1 for each": lambda a, y: np.broadcast_to(a.number(np.ones(1)), y.shape),
     "its class": _class_number,
+    "summed over the units": lambda a, y: np.broadcast_to(
+        a.rnd(y.sum(axis=-1, keepdims=True)), y.shape
+    ),
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _member(0),
     "of the last member only": _member(-1),
 }
+
+
+# x and h[t-1] side by side in one order or the other, and as much of them as a matrix is wide.
+JOINED = (
+    "[h[t-1], x[t]][:I]",
+    "[h[t-1], x[t]][I:]",
+    "[x[t], h[t-1]][:H]",
+    "[x[t], h[t-1]][H:]",
+)
+
+
+def joined_inputs(env: Mapping[str, Array], name: str) -> Array:
+    """One of JOINED, of a layer's "x" and "h"."""
+    x, h = env["x"], env["h"][..., :-1, :, :]
+    both = [h, x] if name.startswith("[h") else [x, h]
+    width = both[1].shape[-1]
+    joined = np.concatenate(both, axis=-1)
+    return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,7 @@ class Quantities:
         loss: "p" and "onehot" (..., T, B, V) and "dloss" (1, 1, 1), or {}.
         dy: (..., T, B, H), or None.
         outputs: "y" or "loss", "h_n", "c_n" and "z".
+        variant: the cell.
     """
 
     layers: Sequence[Mapping[str, Array]]
@@ -101,6 +125,48 @@ class Quantities:
     loss: Mapping[str, Array]
     dy: Array | None
     outputs: Mapping[str, Array]
+    variant: Variant = STANDARD
+
+
+def computed_again(q: Quantities, k: int, how: Again, a: Arithmetic) -> dict[str, Array]:
+    """The forward quantities of a layer with gates that the backward pass has computed anew.
+
+    Args:
+        q: all of them. k: the layer. how: from what, where it is not what they were.
+        a: the arithmetic.
+    """
+    layer = dict(q.layers[k])
+    h, x, c = layer["h"], layer["x"], layer["c"][..., :-1, :, :]
+    before = h[..., :-1, :, :]
+    h_taken, x_taken = before, x
+    if how == "h[t]":
+        h_taken = h[..., 1:, :, :]
+    elif how == "h = 0":
+        h_taken = np.zeros_like(before)
+    elif how == "h = 0 at t=0":
+        h_taken = before.copy()
+        h_taken[..., 0, :, :] = 0
+    elif how == "c[t-1]":
+        h_taken = c
+    elif how in ("x[t-1]", "x[t+1]"):
+        x_taken = np.roll(x, 1 if how == "x[t-1]" else -1, axis=-3)
+    biases = {"no bias": -1, "the bias twice": 1}.get(how, 0)
+    hidden = before.shape[-1]
+    for n, gate in enumerate(GATES):
+        rows = slice(n * hidden, (n + 1) * hidden)
+        z = layer[f"z_{gate}"]
+        for name, taken, was in (("weight_hh", h_taken, before), ("weight_ih", x_taken, x)):
+            if taken is not was:
+                block = q.weights[f"{name}_l{k}"][..., None, rows, :]
+                z = a.rnd(z + a.matmul(a.rnd(taken - was), np.swapaxes(block, -1, -2)))
+        if biases:
+            z = a.rnd(z + biases * q.weights[f"bias_l{k}"][..., None, None, rows])
+        tanh = gate == "g" and q.variant.candidate == "tanh"
+        layer[f"z_{gate}"] = z
+        layer[gate] = a.tanh(z) if tanh else a.sigmoid(z)
+    if q.variant.coupled:
+        layer["i"] = a.rnd(1 - layer["f"])
+    return layer
 
 
 def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) -> Quantities:
@@ -158,4 +224,5 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         loss,
         None if case.dy is None else np.moveaxis(spread(case.dy), 0, -3),
         outputs,
+        case.variant,
     )

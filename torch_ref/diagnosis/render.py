@@ -1,9 +1,9 @@
 """An equation of a table as a line of code."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from torch_ref.diagnosis.table import SCALES, SUMS, Equation, Factor, Table, Term, Weight
+from torch_ref.diagnosis.table import SCALES, SUMS, Again, Equation, Factor, Table, Term, Weight
 from torch_ref.oracles.variant import Variant
 
 _FUNCTIONS = {
@@ -14,6 +14,7 @@ _FUNCTIONS = {
     "(1-y^2)^2": "(1 - {y}**2)**2",
     "1-y": "(1 - {y})",
     "1+y^2": "(1 + {y}**2)",
+    "y(1-y^2)": "{y} * (1 - {y}**2)",
     "y(1+y)": "{y} * (1 + {y})",
     "y^2-1": "({y}**2 - 1)",
     "y^2": "{y}**2",
@@ -25,13 +26,27 @@ _FUNCTIONS = {
     "1-tanh(y)^2": "(1 - tanh({y})**2)",
     "1 for each": "ones_like({y})",
     "its class": "argmax({y})",
+    "summed over the units": "{y}.sum(over units)",
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
 }
+_Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
+_AGAIN: Mapping[Again, str] = {
+    "h[t]": _Z.replace("h[t-1]", "h[t]"),
+    "h = 0 at t=0": _Z.replace("h[t-1]", "(h[t-1], 0 at t=0)"),
+    "h = 0": _Z.replace(" + weight_hh @ h[t-1]", ""),
+    "c[t-1]": _Z.replace("h[t-1]", "c[t-1]"),
+    "x[t-1]": _Z.replace("x[t]", "x[t-1]"),
+    "x[t+1]": _Z.replace("x[t]", "x[t+1]"),
+    "no bias": _Z.replace(" + bias", ""),
+    "the bias twice": _Z.replace("bias", "2 * bias"),
+}
 _AT_STEP = {"c", "c_new", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
 _ALIASES = {
+    "dh_above": "dh0 of the layer above",
+    "dc_above": "dc0 of the layer above",
     "dy_top": "dy",
     "h_out": "y",
     "c_new": "c",
@@ -62,6 +77,14 @@ def render_difference(
     if wrong.learning_rate:
         line = f"weight_hh -= {float(wrong.learning_rate)} * dweight_hh"
         return f"{line} within the loop", f"{line} after the loop", "(16b)"
+    if wrong.again:
+        return _AGAIN[wrong.again], _Z, "(1)"
+    if wrong.decay:
+        name = wrong.decayed[0]
+        line = f"d{name} = {float(wrong.decay):.9g} * {name} + ..."
+        return line, f"d{name} = ...", "(18)"
+    if wrong.kept != "own":
+        return f"kept = cache of the {wrong.kept} layer", "kept = cache of this layer", "(8)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
     shown = differing[:most]
     dots = ["..."] if len(differing) > most else []
@@ -132,7 +155,8 @@ def _weight(weight: Weight) -> str:
     if weight.columns:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
-    return f"{weight.name}{block}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
+    of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
+    return f"{weight.name}{block}{of}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 
 def _factor(factor: Factor, variant: Variant) -> str:
@@ -147,7 +171,7 @@ def _factor(factor: Factor, variant: Variant) -> str:
     elif at or name in _AT_STEP:
         y = f"{_plain(name)}[t{at}]"
     else:
-        y = name
+        y = _plain(name)
     y += " without c0" if name == "c_new" else ""
     y += " of another layer" if factor.layer else ""
     y += f" of step t{factor.step:+d}" if factor.step else ""
@@ -163,7 +187,8 @@ def _time(factor: Factor) -> str:
 
 
 def _fixed(factor: Factor) -> str:
-    return {"last": "T-1", "first": "0", "reversed": "T-1-t"}[factor.at]
+    fixed = {"last": f"T-{1 - factor.shift}", "reversed": "T-1-t"}
+    return fixed.get(factor.at, f"{factor.shift}")
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ class Marks:
             it is given all that it moves, as what it takes may be moved by another.
         fits: (mistakes,), whether the shapes of every case admit it.
         mixes: (mistakes,), whether it takes one gradient for another.
-        edits: (mistakes, equations), which equations are different.
+        edits: (mistakes, lines), which lines are different: equations, or two in one product.
     """
 
     right: Bits

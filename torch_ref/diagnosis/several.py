@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from manual_lstm.params import GATES
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.evidence import (
     LOUD,
@@ -80,7 +81,9 @@ def marks_of(
     explained = same & changed
     edited = [_edited(mistake.edit(known.table), known.table) for mistake in known.mistakes]
     mixes = np.array([any(_taken(w) - _taken(r) for w, r in found.values()) for found in edited])
-    edits = np.array([[target in found for target in known.table.equations] for found in edited])
+    lines = [{target} for target in known.table.equations]
+    lines += [{f"d{gate}", f"dz_{gate}"} for gate in GATES]  # two factors of one product
+    edits = np.array([[not line.isdisjoint(found) for line in lines] for found in edited])
     told = np.where(mixes[:, None], changed, explained)
     return Marks(right, changed, explained, told, fits, mixes, edits)
 

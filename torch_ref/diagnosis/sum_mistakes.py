@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.edits import (
@@ -9,6 +10,7 @@ from torch_ref.diagnosis.edits import (
     Place,
     change,
     clipped,
+    decaying,
     factor,
     function,
     only_at,
@@ -112,6 +114,7 @@ def sum_mistakes(table: Table) -> Found:
     yield from _of_gates(KINDS, "weights")
     yield from _of_joined()
     yield from _leaks()
+    yield from _decay()
 
 
 def of_sum(name: str, words: str, places: tuple[Place, ...]) -> Found:
@@ -249,7 +252,7 @@ def _of_kind(kind: str) -> Found:
         "weight_hh": [
             *(Factor("h"), Factor("h", -2), Factor("c"), Factor("c", -1), Factor("c_out")),
             *(Factor("x"), Factor("h", -1, "1-y^2"), Factor("h", 0, at="last")),
-            Factor("h", -1, at="first"),
+            *(Factor("h", at="first"), Factor("h", -1, at="last"), Factor("h", -1, at="first")),
             Factor("h_out", -1),
         ],
     }.get(kind, [])
@@ -259,7 +262,10 @@ def _of_kind(kind: str) -> Found:
             "[t]", f"[t{new.shift:+d}]" if new.shift else "[t]"
         )
         name = f"1 - {name}^2" if new.function else name
-        name = {"": name, "last": "h[T-1]", "first": "h[0]"}[new.at]
+        if new.at:
+            name = {("last", 0): "h[T-1]", ("first", 0): "h[0]", ("last", -1): "h[T-2]"}.get(
+                (new.at, new.shift), "h0"
+            )
         for edge in ("wrap", "clamp", "zero"):
             how = {"wrap": "", "clamp": " (the nearest at the end)", "zero": " (zero at the end)"}
             changed = Factor(new.name, new.shift, new.function, edge, new.at)
@@ -268,7 +274,9 @@ def _of_kind(kind: str) -> Found:
                 capitalised(f"{words} uses {name} where it needs {needed}{how[edge]}."),
                 together(*(outer(place, changed) for place in every)),
             )
-    if kind != "bias":
+    if kind == "bias":
+        yield from _of_units(words)
+    else:
         name, shift = ("x", 0) if kind == "weight_ih" else ("h", -1)
         for which in ("next", "previous"):
             mixed = Factor(name, shift, f"of the {which} member")
@@ -323,6 +331,47 @@ def _broadcast(loss: bool) -> Found:
             together(
                 *(outer(Place(f"dweight_ih.{gate}"), Factor("x", 0, "its class")) for gate in GATES)
             ),
+        )
+
+
+def _of_units(words: str) -> Found:
+    """The bias's gradient summed over one axis too many, and spread again as a number is."""
+    summed = "summed over the units"
+    yield (
+        "bias.summed over the units",
+        capitalised(f"{words} is summed over the units of each gate too: one number a gate."),
+        together(*(function(Place(f"dbias.{gate}"), 0, summed) for gate in GATES)),
+    )
+    for gate in GATES:
+        yield (
+            f"bias[{gate}].summed over the units",
+            f"{capitalised(GATE_WORDS[gate])}'s block of {words} is summed over the units too.",
+            function(Place(f"dbias.{gate}"), 0, summed),
+        )
+    every = [
+        plus(f"dbias.{gate}", Term((Factor(f"dz_{other}", function=summed),), outer=Factor("one")))
+        for gate in GATES
+        for other in GATES
+        if other != gate
+    ]
+    yield (
+        "bias.summed over units and gates",
+        capitalised(f"{words} is summed over the units and the gates too: one number for all."),
+        together(*(function(Place(f"dbias.{gate}"), 0, summed) for gate in GATES), *every),
+    )
+
+
+def _decay() -> Found:
+    """A weight decay in the gradients."""
+    for names, words in (
+        (("weight_ih", "weight_hh"), "weight_ih and weight_hh"),
+        (("weight",), "every weight, not the biases"),
+        (("weight", "bias"), "every weight and bias"),
+    ):
+        yield (
+            f"decay of {' and '.join(names)} * 1.0",
+            f"A weight decay is in the gradients: 1.0 times the weight is added, of {words}.",
+            decaying(names, Fraction(1)),
         )
 
 

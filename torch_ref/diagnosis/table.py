@@ -13,6 +13,18 @@ from manual_lstm.params import GATES
 from torch_ref.oracles.variant import STANDARD, Variant
 
 Steps = Literal["every", "first", "last", "not the first", "not the last", "none"]
+Again = Literal[
+    "",
+    "h[t]",
+    "h = 0 at t=0",
+    "h = 0",
+    "c[t-1]",
+    "x[t-1]",
+    "x[t+1]",
+    "no bias",
+    "the bias twice",
+]
+Layer = Literal["own", "lowest", "top"]
 Edge = Literal["wrap", "clamp", "zero"]
 Columns = Literal[
     "",
@@ -57,6 +69,18 @@ def scale_of(key: str, sizes: Sizes) -> Fraction:
     return SCALES[key](sizes) if key in SCALES else Fraction(key)
 
 
+def steps_of(count: int, which: Steps) -> range:
+    """Which of so many steps."""
+    return {
+        "every": range(count),
+        "first": range(1),
+        "last": range(count - 1, count),
+        "not the first": range(1, count),
+        "not the last": range(count - 1),
+        "none": range(0),
+    }[which]
+
+
 @dataclass(frozen=True)
 class Factor:
     """A quantity at a step.
@@ -64,13 +88,15 @@ class Factor:
     Attributes:
         name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c
             without h0 and c0), "c_out" (what o multiplies),
-            "x", "z_i", ..., "dy", "dh_n", "dc_n", "w_ci", ..., "p", "onehot", "dloss", "one", or
-            a gradient of the table.
+            "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
+            layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
+            `quantities.JOINED`, or a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
         function: of the quantity, a key of `interpreter.FUNCTIONS`.
         edge: what a step before the first or after the last is: Python's negative index, the
             nearest step that there is, or zero.
-        at: "last" or "first", for that step's value at every step; "reversed" for T-1-t's at t.
+        at: "last" or "first", for that step's value at every step, and that of `shift` steps
+            from it; "reversed" for T-1-t's at t.
         step: of which step, counted from t, everything that it kept is taken, cyclically or, with
             the edge "clamp", at the end the nearest.
         layer: how many layers further up, cyclically; for dh_n, dc_n, dh0 and dc0.
@@ -93,7 +119,7 @@ class Weight:
     bias, a further column, gets into it where it should not be: added to every column, to the
     last or the first one, or as the last or the first column of a block that starts one column
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
-    side.
+    side. `layer` says of which layer the weight is.
     """
 
     name: str
@@ -101,6 +127,7 @@ class Weight:
     transposed: bool = False
     bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
     columns: Columns = ""
+    layer: Layer = "own"
 
 
 @dataclass(frozen=True)
@@ -141,11 +168,23 @@ class Table:
     Attributes:
         learning_rate: of an update of weight_hh within the loop, which should not be.
         forwards: whether the loop runs from the first step to the last, as it should not.
+        again: what the gates are computed from once more, where it is not what they were.
+        kept: of which layer everything is that a layer's forward pass has kept.
+        decay, decayed: how much of the weights is added to their gradients, and of which: what
+            their names begin with.
+        own, own_layers: the table of some layers, from the lowest up as from the first step, in
+            the place of this one.
     """
 
     equations: Mapping[str, Equation] = field(default_factory=dict)
     learning_rate: Fraction = Fraction(0)
     forwards: bool = False
+    again: Again = ""
+    kept: Layer = "own"
+    decay: Fraction = Fraction(0)
+    decayed: tuple[str, ...] = ()
+    own: "Table | None" = None
+    own_layers: Steps = "none"
 
     def __getitem__(self, target: str) -> Equation:
         return self.equations[target]
@@ -162,9 +201,11 @@ STEP = frozenset({"dh", "dc_total", "dc", "dc_carry", "dh_carry", *_GATE_STEPS})
 BEGIN = ("dh_begin", "dc_begin")
 END = ("dh0", "dc0")
 PEEPHOLES = {"weight_ci": "i", "weight_cf": "f", "weight_co": "o"}
-SUMS = tuple(
-    f"d{kind}.{gate}" for kind in ("weight_ih", "weight_hh", "bias") for gate in GATES
-) + tuple(f"d{name}" for name in PEEPHOLES)
+# The second of two biases has equations of its own where it does not have those of the first.
+KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
+SUMS = tuple(f"d{kind}.{gate}" for kind in KINDS for gate in GATES) + tuple(
+    f"d{name}" for name in PEEPHOLES
+)
 DERIVATIVE = {"sigmoid": "y(1-y)", "tanh": "1-y^2"}
 
 

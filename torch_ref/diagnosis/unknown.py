@@ -56,11 +56,11 @@ def families(known: Catalogue) -> Iterator[Family]:
         name, sentence = mistake.identifier, mistake.sentence
         wrong = mistake.edit(known.table)
         if name.endswith(" * 2"):
-            for verb in (" is doubled", " is counted twice", " doubles"):
+            for verb in (" is doubled", " is counted twice", " are counted twice", " doubles"):
                 if verb in sentence:
                     words, _, rest = sentence.partition(verb)
                     rest = "" if rest.startswith(",") else rest.rstrip(".")
-                    told = f"{words} is multiplied by {{}}{rest}."
+                    told = f"{words} {verb.split()[0]} multiplied by {{}}{rest}."
                     if verb == " doubles":
                         told = f"{words} multiplies{rest} by {{}}."
                     yield Family(name.removesuffix("2"), told, _scaled(known.table, wrong))
@@ -70,6 +70,9 @@ def families(known: Catalogue) -> Iterator[Family]:
         elif wrong.learning_rate == 1:
             told = sentence.replace("1.0", "{}")
             yield Family(name.removesuffix("1.0"), told, _learning(wrong))
+        elif wrong.decay == 1:
+            told = sentence.replace("1.0", "{}")
+            yield Family(name.removesuffix("1.0"), told, _decaying(wrong))
     for needed, name in HELPERS.items():
         yield Family(f"{name}' * ", helper_words(needed), partial(_helped, known.table, needed))
 
@@ -127,6 +130,10 @@ def _clipped(wrong: Table) -> Callable[[Number], Table]:
 
 def _learning(wrong: Table) -> Callable[[Number], Table]:
     return lambda number: replace(wrong, learning_rate=number)
+
+
+def _decaying(wrong: Table) -> Callable[[Number], Table]:
+    return lambda number: replace(wrong, decay=number)
 
 
 def match_unknown(

@@ -104,12 +104,15 @@ def unpack_gates(parts: Sequence[Array], gates: str, transposed: bool) -> Array:
     return parts[0].reshape(4, -1, columns)
 
 
-def halves(array: Array) -> tuple[Array, Array]:
-    """Two arrays whose sum is `array`, bit by bit: equal but where a half is not representable."""
-    half = array / 2
-    # The half of an odd subnormal number rounds; the difference then is exact.
-    rest = np.where(half + half == array, half, array - half)
-    return half, rest
+# Of a bias in two parts. Unequal ones, or one that is added twice could not be told from both.
+FIRST_PART = 0.75
+
+
+def unequal_parts(array: Array) -> tuple[Array, Array]:
+    """Three quarters of an array and the rest, whose sum is `array`, bit by bit."""
+    first = array * array.dtype.type(FIRST_PART)
+    # The difference is exact, as `first` is between a half and the whole; of zeros the sign counts.
+    return first, np.where(array == 0, array, array - first)
 
 
 def copy(array: Array) -> Array:

@@ -2,7 +2,7 @@
 
 Ours is manual_lstm's: "weight_ih_lk" (4H, I), "weight_hh_lk" (4H, H), "bias_lk" (4H,), rows in
 blocks i, f, g, o; x (T, B, I), y (T, B, H), states (L, B, H). A conversion moves numbers and does
-no arithmetic, but for a bias that is split into two halves and summed on the way back.
+no arithmetic, but for a bias that is split into two parts and summed on the way back.
 """
 
 from collections.abc import Mapping

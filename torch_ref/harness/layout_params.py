@@ -1,7 +1,7 @@
 """Weights and gradients of one arrangement in another: what `Layout`'s methods do.
 
 Between the two arrangements stand a layer's parts, each (4, H, N) with the gates in their order:
-w and u, the columns for x and h; b, the bias; p and q, its two halves; z, U's column for the bias
+w and u, the columns for x and h; b, the bias; p and q, its two parts; z, U's column for the bias
 neuron, which nothing may use.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from manual_lstm.arrays import Params
 from manual_lstm.params import GATES, lstm_sizes
-from torch_ref.harness.arrange import copy, halves, pack_gates, unpack_gates
+from torch_ref.harness.arrange import copy, pack_gates, unequal_parts, unpack_gates
 from torch_ref.harness.layout_fields import LayoutFields
 from torch_ref.harness.layout_rules import IN_MATRIX, roles
 
@@ -162,7 +162,7 @@ def _parts_of(layout: LayoutFields, params: Params, layer: int) -> dict[str, Arr
         "u": gates(np.asarray(params[f"weight_hh_l{layer}"])),
         "b": gates(bias),
     }
-    parts["p"], parts["q"] = halves(parts["b"])
+    parts["p"], parts["q"] = unequal_parts(parts["b"])
     parts["z"] = np.zeros_like(parts["b"])
     return parts
 
