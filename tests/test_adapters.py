@@ -101,6 +101,52 @@ def test_a_custom_autograd_function(right):
     assert report.verdict == ("agree" if right else "disagree"), report.failures
 
 
+class LastState(torch.autograd.Function):
+    """x sent on, h0 and c0 without a gradient, as a Function may leave them."""
+
+    @staticmethod
+    def forward(ctx, x, h0, c0):
+        return x.clone(), h0.clone(), c0.clone()
+
+    @staticmethod
+    def backward(ctx, dx, dh0, dc0):
+        return dx, None, None
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_function_of_tensors_that_returns_y_alone(right):
+    """y by itself is not taken for a tuple of its steps, nor a gradient never given for zero."""
+
+    def call(params, x, h0, c0):
+        x, h0, c0 = LastState.apply(x, h0, c0)
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_l0")
+        weights = [params[name] for name in names]
+        weights.append(torch.zeros_like(weights[-1]))
+        y = torch.lstm(x, (h0, c0), weights, True, 1, 0.0, False, False, False)[0]
+        return y if right else y + (y - y.detach()) * 0.5
+
+    implementation = Implementation("y alone", vjp=from_torch(call), sizes={"L": 1})
+    report = check_implementation(implementation, examples=40)
+    assert report.verdict == ("agree" if right else "disagree"), report.failures
+    ignored = {"the upstream gradient dh_n", "the gradient dh0", "the gradient dc0"}
+    assert ignored <= set(report.unverified)
+
+
+def test_a_weight_that_autograd_does_not_reach():
+    """A weight without a gradient has a gradient of zero, and that is wrong."""
+
+    def call(params, x):
+        weights = [params["weight_ih_l0"], params["weight_hh_l0"].detach(), params["bias_l0"]]
+        weights.append(torch.zeros_like(weights[-1]))
+        state = x.new_zeros(1, x.shape[1], weights[1].shape[1])
+        return torch.lstm(x, (state, state), weights, True, 1, 0.0, False, False, False)[0]
+
+    frozen = Implementation("frozen", vjp=from_torch(call), sizes={"L": 1})
+    report = check_implementation(frozen, examples=40)
+    assert [t.name for t in report.tensors if t.verdict == "disagree"] == ["dweight_hh_l0"]
+    assert "a non-zero h0" in report.unverified
+
+
 def test_a_step_that_works_in_place_and_is_accused():
     """What a step does to the state and the gradients that its own loop hands it is its own."""
 

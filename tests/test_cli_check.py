@@ -210,6 +210,7 @@ def test_json_and_nothing_else(command):
         (("--command", "./prog"), "has no {case}"),
         (("--command", "./nowhere {case} {result}"), "program './nowhere' cannot be run"),
         (("--command", "a {case} {result}", "--without", "x"), "without is 'x' but must be one of"),
+        (("--command", "a {case} {result}", "--without", "dy"), "without is 'dy' but must be one"),
         (("right:vjp", "--examples", "0"), "--examples"),
         (("crashes:vjp", "--json", "nowhere/report.json"), "cannot be written"),  # not run
         (("crashes:vjp", "--html", "nowhere/report.html"), "cannot be written"),

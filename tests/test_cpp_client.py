@@ -122,6 +122,7 @@ MISTAKES = {
         FORWARD | LAYER_0 | LAYER_1 | HEAD | INPUTS,
     ),
     "loss_not_averaged": (set(), {"loss"}),
+    "dy_not_taken": (LAYER_0 | INPUTS, LAYER_0 | LAYER_1 | INPUTS),
     "zero_skipped": (set(), set()),  # no probability of these cases rounds to 0
 }
 
@@ -171,6 +172,7 @@ NAMED = {
     "no_squash_slope": "dc.no derivative",
     "overwritten_gradient": "every weight.first, last of member B-1",
     "bias_leak": "dx.leak onto last",
+    "dy_not_taken": "dy * 0",
 }
 BOUNDED = {"overwritten_gradient": "weights.first of member B-1"}
 # One wrong line of the forward pass: the state, and the loss alone.

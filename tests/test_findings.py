@@ -5,6 +5,7 @@ import pytest
 
 import manual_lstm as ml
 from torch_ref import check_implementation
+from torch_ref.harness.judge import Clipping
 
 
 def scaled(factor):
@@ -82,28 +83,46 @@ def test_a_summed_loss_that_is_called_wrong():
     assert 'reduction="sum"' in unsaid.scale.sentence
 
 
-def clipped(kind, limit):
+def clipped(kind, limit, weights_only=False):
     def vjp(params, x, h0, c0):
         outputs, pullback = ml.vjp(params, x, h0, c0)
 
         def back(dy, dh_n, dc_n):
             right = pullback(dy, dh_n, dc_n)
+            cut = {n: g for n, g in right.items() if not weights_only or n[:3] in ("dwe", "dbi")}
             if kind == "value":
-                return ml.clip_grad_value(right, limit)
-            return ml.clip_grad_norm(right, limit, eps=0)[0]
+                return right | ml.clip_grad_value(cut, limit)
+            return right | ml.clip_grad_norm(cut, limit, eps=0)[0]
 
         return outputs, back
 
     return vjp
 
 
+@pytest.mark.parametrize("weights_only", [False, True])
 @pytest.mark.parametrize("kind", ["value", "norm"])
-def test_clipping_that_is_not_recognised(kind):
+def test_clipping_that_is_not_recognised(kind, weights_only):
     """Clipped gradients are said to be that, and hold where the truth is clipped like them."""
-    report = check_implementation(clipped(kind, 5.0), examples=60)
-    assert report.clipping is not None
-    assert (report.clipping.kind, report.clipping.limit) == (kind, 5.0)
+    report = check_implementation(clipped(kind, 5.0, weights_only), examples=60)
+    assert report.clipping == Clipping(kind, 5.0, weights_only)
     assert report.verdict == "agree", report.failures
+
+
+def test_a_limit_without_its_sign_that_is_taken_for_clipping():
+    """What is below -0.5 comes out as 0.5."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def back(dy, dh_n, dc_n):
+            right = pullback(dy, dh_n, dc_n)
+            return {n: np.where(np.abs(g) > 0.5, g.dtype.type(0.5), g) for n, g in right.items()}
+
+        return outputs, back
+
+    report = check_implementation(vjp, examples=30)
+    assert report.clipping is None
+    assert report.verdict == "disagree"
 
 
 @pytest.mark.parametrize("kind", ["value", "norm"])

@@ -135,7 +135,14 @@ def test_correct_lstm_of_another_style_that_is_accused(style: str) -> None:
 # style, the right text, the wrong text, and the mistakes that have to be named
 PLANTED = [
     # at t=0 only, or everywhere but there
-    ("bias_row", "df = c0 * dC[t]", "df = C[t] * dC[t]", ["df.c[t], at t=0 only"]),
+    ("bias_row", "df = c0 * dC[t]", "df = C[t] * dC[t]", ["df.c without c0 clamp"]),
+    ("bias_row", "df = c0 * dC[t]", "df = C[t - 1] * dC[t]", ["df.c without c0 wrap"]),
+    # f of the step that takes, beside that of the step which hands on
+    ("peephole_vectors", " + dc_next\n", " + dc_next * f[t]\n", ["dc.carry times f"]),
+    ("bias_row", "(1 - g**2)", "(1 - C[t] ** 2)",
+     ["dz_g.derivative at tanh's derivative 1 - c[t]^2"]),
+    ("time_layers", "        di = ds * g * i", "        ds = dc_prev\n        di = ds * g * i",
+     ["dc.used after f"]),
     # the joined matrix
     ("columns", "back[:n_a], back[n_a:]", "back[-n_a:], back[n_a:]", ["dh_carry.U|W the last"]),
     ("columns", '{f"dW{gate}": dz[gate] @ concat.T for gate in dz}',

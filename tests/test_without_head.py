@@ -46,6 +46,16 @@ def test_what_such_a_program_does_not_take_is_zero_and_is_listed(my_lstm: Path) 
     assert check_implementation(own, examples=40).verdict == "disagree"
 
 
+def test_a_program_whose_loss_is_of_the_last_step_is_not_accused(my_lstm: Path) -> None:
+    """dy that is handed to a program which says that it takes none, or that passes silently."""
+    options = "--mistake dy_not_taken"
+    last = without_head(my_lstm, options, without=frozenset({"dy"}))
+    report = check_implementation(last, examples=40)
+    assert report.verdict == "agree", report.failures
+    assert report.unverified == ("the upstream gradient dy",)
+    assert check_implementation(without_head(my_lstm, options), examples=40).verdict == "disagree"
+
+
 NAMED = {
     "forget_uses_new_c": "df.c[t]",
     "no_cell_carry": "dc[1] * 0",

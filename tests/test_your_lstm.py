@@ -24,6 +24,8 @@ MADE = {
     "in_columns": ("a non-zero c0", "the upstream gradient dh_n"),
     "trainer": ("the gradient dx", "the upstream gradient dc_n"),
     "last_step": ("the upstream gradient dy", "the gradient dx"),
+    "classified": ("the upstream gradient dy", "a non-zero h0"),
+    "torch_cell": ("stacks (more than one layer)",),
     "steps": ("batches (more than one sequence)", "stacks (more than one layer)"),
     "loss_function": ("batches (more than one sequence)", "the gradient dx"),
     "module": (),
@@ -53,6 +55,8 @@ def made(monkeypatch):
         "columns",
         "char_trainer",
         "last_step",
+        "classifier",
+        "torch_cell",
     ):
         sys.modules.pop(module, None)
 
@@ -79,6 +83,8 @@ SPOILT = {
     "course": ("course_style.py", "dc * prev_c * f", "dc * next_c * f"),
     "steps": ("step_class.py", "ds * s_before * f", "ds * tanh_s * f"),
     "last_step": ("last_step.py", "dc = dc * f", "dc = dc * f; dh = dh + self.Wy.T @ dy"),
+    "classified": ("classifier.py", "dh * tc * o * (1 - o)", "dh * tc * o * (1 - i)"),
+    "torch_cell": ("torch_cell.py", "dc * f, dz.T @ x", "dc, dz.T @ x"),
     "loss_function": ("loss_fun.py", "dy[targets[t]] -= 1", "dy[targets[t]] += 1"),
 }
 

@@ -67,6 +67,7 @@ Mistake mistake_named(const std::string& name) {
         {"bias_leak", Mistake::bias_leak},
         {"state_not_kept", Mistake::state_not_kept},
         {"loss_not_averaged", Mistake::loss_not_averaged},
+        {"dy_not_taken", Mistake::dy_not_taken},
         {"zero_skipped", Mistake::zero_skipped},
     };
     const auto found = mistakes.find(name);
@@ -180,6 +181,8 @@ std::vector<Vector> Network::forward_layers(const std::vector<Vector>& xs, Mista
 std::vector<Vector> Network::backward_layers(std::vector<Vector> from_above,
                                              std::vector<Vector>& dh, std::vector<Vector>& dc,
                                              Mistake mistake) {
+    if (mistake == Mistake::dy_not_taken)
+        for (Vector& dy : from_above) std::fill(dy.begin(), dy.end(), 0.0f);
     for (std::size_t k = layers.size(); k-- > 0;)
         from_above = layers[k].backward(from_above, dh[k], dc[k], mistake);
     return from_above;

@@ -30,6 +30,7 @@ enum class Mistake {
     bias_leak,               // the bias neuron's gradient reaches the last input
     state_not_kept,          // every window starts from zero
     loss_not_averaged,       // the sum over the time steps
+    dy_not_taken,            // only the last step has a loss: what it gives h is dh_n
     zero_skipped,            // a target whose probability rounds to 0 is left out of the error
 };
 Mistake mistake_named(const std::string& name);  // throws std::runtime_error

@@ -64,7 +64,10 @@ def check(
     ] = HeadOrNone.linear,
     dtype: Annotated[DType, typer.Option(help="Of a program.")] = DType.float32,
     without: Annotated[
-        str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
+        str,
+        typer.Option(
+            help='What a program does not take: "h0,c0,dh_n,dc_n" or some; without a head "dy".'
+        ),
     ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,

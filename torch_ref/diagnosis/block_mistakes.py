@@ -4,7 +4,16 @@ import itertools
 from collections.abc import Iterator, Mapping
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.edits import Edit, Place, factor, overwritten_by, scaled, together, weight
+from torch_ref.diagnosis.edits import (
+    Edit,
+    Place,
+    factor,
+    outer,
+    overwritten_by,
+    scaled,
+    together,
+    weight,
+)
 from torch_ref.diagnosis.sum_mistakes import ORDERS
 from torch_ref.diagnosis.table import Columns, Factor, Weight
 from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised
@@ -115,6 +124,25 @@ def block_mistakes() -> Found:
                   for k, g in enumerate(GATES)),
             ),
         )  # fmt: skip
+    through = [
+        weight(Place(target, k), Weight(name, gate))
+        for target, name in (("dh_carry", "weight_ih"), ("dx", "weight_hh"))
+        for k, gate in enumerate(GATES)
+    ]
+    sums = [
+        outer(Place(f"d{kind}.{gate}"), new)
+        for kind, new in (("weight_ih", Factor("h", -1)), ("weight_hh", Factor("x")))
+        for gate in GATES
+    ]
+    for name, what, edits in (
+        ("weights", "The gradients of weight_ih and weight_hh are", sums),
+        ("everywhere", "The whole backward pass is", [*through, *sums]),
+    ):
+        yield (
+            f"{name}.weight_ih for weight_hh",
+            f"{what} as if weight_ih multiplied h[t-1] and weight_hh x[t].",
+            together(*edits),
+        )
     for gate in GATES:
         yield (
             f"dh_carry and dx.only {gate}",

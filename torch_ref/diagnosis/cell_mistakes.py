@@ -1,6 +1,7 @@
 """Mistakes within one step: factors, derivatives, terms and their order. Equations (9) to (17)."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.edits import (
@@ -93,6 +94,12 @@ def _other_factors(table: Table, squashes: bool) -> Found:
             capitalised(f"{words} has the factor {name_of(needed, squashes)} twice."),
             times(place, needed),
         )
+    for edge, taken in (("wrap", "that of the last step, index -1,"), ("clamp", "c[0]")):
+        yield (
+            f"df.c without c0 {edge}",
+            f"The forget gate's gradient takes {taken} at t=0 where it needs c0.",
+            factor(Place("df"), 1, Factor("c_new", -1, edge=edge)),  # type: ignore[arg-type]
+        )
     for place, number, by in (
         (Place("do"), 1, (-1, 1)),
         (Place(state), 1, (-1, 1)),
@@ -170,8 +177,10 @@ def _derivatives(table: Table, squashes: bool) -> Found:
                         together(mixed, times(place, Factor(rest, function="1-y"))),
                     )
         others = [Factor(other) for other in (*GATES, before) if other not in (needed.name, "")]
-        if not before:
+        if not before or (before == "z_g" and tanh):
             others += [Factor("c"), Factor("h"), Factor("c", -1, "tanh(y)")]
+        if before == "z_g" and tanh:
+            others.append(Factor("c_out"))
         for other in others:
             new = Factor(other.name, other.shift, needed.function)
             if other.function:  # of tanh(c[t-1])
@@ -321,6 +330,29 @@ def _order(table: Table, squashes: bool) -> Found:
         "dc.used after f",
         "di, dg and df are computed from dc after it was multiplied by f for t-1.",
         together(*(times(Place(t), Factor("f")) for t in ("di", "dg", "df"))),
+    )
+    for pair in combinations(("di", "dg", "df"), 2):
+        words = " and ".join(pair)
+        yield (
+            f"{words}.dc before its carry",
+            f"{words} are computed from dc before what t+1 hands back is added to it.",
+            together(*(before[t] for t in pair)),
+        )
+        yield (
+            f"{words}.dc after f",
+            f"{words} are computed from dc after it was multiplied by f for t-1.",
+            together(*(times(Place(t), Factor("f")) for t in pair)),
+        )
+    back = times(Place(state, 1), Factor("f"))
+    yield (
+        "dc.carry times f",
+        "What t+1 hands back in the cell's gradient is multiplied by f[t] once more.",
+        back,
+    )
+    yield (
+        "dc.carry times f of t",
+        "What t+1 hands back in the cell's gradient is multiplied by f[t] where it needs f[t+1].",
+        together(back, factor(Place("dc_carry"), 1, ONE)),
     )
     for target in ("di", "dg", "df"):
         yield (

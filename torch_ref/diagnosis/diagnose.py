@@ -257,6 +257,8 @@ def _explain(
             (best, residual), *others = singles
             alternatives = tuple((mistake, clipping) for mistake, _ in others)
             return Finding((best, clipping), residual, alternatives), ""
+    if not singles and _clipped(subject):
+        return None, ""
     if not singles and any(not each.right for each in evidence):
         singles = match_confined(subject, known, evidence, until)
     for k, wanted in enumerate(FURTHER):

@@ -137,7 +137,7 @@ def _points(variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: in
         layer["c_out"] = _FIELD.tanh(out) if variant.output == "tanh" else out
         h = layer["o"] * layer["c_out"] % PRIME
         layer["h"] = np.concatenate([draw(1, batch, hidden), h])
-        layer["h_out"] = layer["h"][1:]
+        layer["h_out"], layer["c_new"] = layer["h"][1:], layer["c"][1:]
         layer["x"] = layers[-1]["h"][1:] if layers else draw(steps, batch, inputs)
         if variant.peepholes:
             layer |= {f"w_c{gate}": draw(1, 1, hidden) for gate in PEEPHOLES.values()}

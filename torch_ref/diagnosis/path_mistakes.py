@@ -256,11 +256,11 @@ def _overwritten(squashes: bool) -> Found:
             f"Wherever the backward pass needs {name}[t-1] it has {name} {new} the step.",
             everywhere(_named(name, shift=-1), _moved(by)),
         )
-    for name in GATES:
+    for name, words in (*GATE_WORDS.items(), ("c_out", "what is kept of tanh(c)")):
         for by in (-1, 1):
             yield (
                 f"{name}.everywhere {by:+d}",
-                capitalised(f"{GATE_WORDS[name]} is read at t{by:+d} wherever it is needed at t."),
+                capitalised(f"{words} is read at t{by:+d} wherever it is needed at t."),
                 everywhere(_named(name), _moved(by)),
             )
 

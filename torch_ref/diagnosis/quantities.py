@@ -35,6 +35,12 @@ def _reciprocal(a: Arithmetic, y: Array) -> Array:
     return a.tanh(a.tanh(y)) if y.dtype.kind == "i" else a.rnd(1 / y)
 
 
+def _class_number(a: Arithmetic, y: Array) -> Array:
+    """The number of a one-hot row's class, in the place of each of its elements."""
+    weighted = a.rnd(y * a.number(np.arange(y.shape[-1])))
+    return np.broadcast_to(a.rnd(weighted.sum(axis=-1, keepdims=True)), y.shape)
+
+
 def _member(number: int) -> Callable[[Arithmetic, Array], Array]:
     def only(a: Arithmetic, y: Array) -> Array:
         kept = np.zeros_like(y)
@@ -67,6 +73,8 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
     "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
+    "1 for each": lambda a, y: np.broadcast_to(a.number(np.ones(1)), y.shape),
+    "its class": _class_number,
     "summed over the units": lambda a, y: np.broadcast_to(
         a.rnd(y.sum(axis=-1, keepdims=True)), y.shape
     ),
@@ -183,6 +191,7 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         layer["c"] = np.stack([c0[k], *(s.c for s in steps)], axis=-3)
         layer["h"] = np.stack([h0[k], *(s.h_before for s in steps[1:]), forward.h_n[k]], axis=-3)
         layer["h_out"] = layer["h"][..., 1:, :, :]
+        layer["c_new"] = layer["c"][..., 1:, :, :]
         for name, gate in PEEPHOLES.items() if case.variant.peepholes else ():
             peephole = weights[f"{name}_l{k}"][..., None, None, :]
             layer[f"w_c{gate}"] = np.broadcast_to(peephole, (*lead, *peephole.shape))

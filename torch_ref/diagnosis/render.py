@@ -24,6 +24,8 @@ _FUNCTIONS = {
     "tanh(y)": "tanh({y})",
     "s(1-s), s = sigmoid(y)": "sigmoid({y}) * (1 - sigmoid({y}))",
     "1-tanh(y)^2": "(1 - tanh({y})**2)",
+    "1 for each": "ones_like({y})",
+    "its class": "argmax({y})",
     "summed over the units": "{y}.sum(over units)",
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
@@ -41,12 +43,13 @@ _AGAIN: Mapping[Again, str] = {
     "no bias": _Z.replace(" + bias", ""),
     "the bias twice": _Z.replace("bias", "2 * bias"),
 }
-_AT_STEP = {"c", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
+_AT_STEP = {"c", "c_new", "h_out", "h", "x", "dy", "dlogits", "dx", "dy_top"}
 _ALIASES = {
     "dh_above": "dh0 of the layer above",
     "dc_above": "dc0 of the layer above",
     "dy_top": "dy",
     "h_out": "y",
+    "c_new": "c",
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }
@@ -169,6 +172,7 @@ def _factor(factor: Factor, variant: Variant) -> str:
         y = f"{_plain(name)}[t{at}]"
     else:
         y = _plain(name)
+    y += " without c0" if name == "c_new" else ""
     y += " of another layer" if factor.layer else ""
     y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)

@@ -17,6 +17,7 @@ from torch_ref.diagnosis.edits import (
     outer,
     plus,
     scaled,
+    times,
     together,
     weight,
 )
@@ -90,11 +91,24 @@ def sum_mistakes(table: Table) -> Found:
                 )
                 sentence = f"{TARGET_WORDS[f'd{name}']} uses {shown} where it needs {needed}."
                 yield f"{name}.{shown}", capitalised(sentence), factor(Place(f"d{name}"), 1, new)
+    peepholes = [Place(f"d{name}") for name in PEEPHOLES if f"d{name}" in table.equations]
+    seen = [Factor("dc", 0 if place.target == "dweight_co" else -1, edge="zero")
+            for place in peepholes]  # fmt: skip
+    for name, words, taken in (
+        ("h[t-1]", "h[t-1]", [Factor("h", -1)] * len(peepholes)),
+        ("dc", "the cell's gradient", seen),
+    ):
+        yield (
+            f"peepholes.{name}",
+            f"The gradients of all peepholes use {words} where they need the cell c.",
+            together(*(factor(p, 1, new) for p, new in zip(peepholes, taken, strict=True))),
+        )
     for name, (words, places) in groups.items():
         yield from of_sum(name, words, places)
     for kind in KINDS:
         yield from _of_gates((kind,), kind)
         yield from _of_kind(kind)
+    yield from _broadcast("dlogits" in table.equations)
     # One joined matrix, or one line, makes several of them.
     yield from _of_gates(KINDS[:2], "weight")
     yield from _of_gates(KINDS, "weights")
@@ -279,11 +293,45 @@ def _of_kind(kind: str) -> Found:
             together(*(change(place, transposed=True) for place in every)),
         )
         for gate in GATES:
+            if kind == "weight_hh":
+                yield (
+                    f"weight_hh[{gate}].h[t]",
+                    capitalised(
+                        f"{GATE_WORDS[gate]}'s block of {words} uses h[t] where it needs h[t-1]."
+                    ),
+                    outer(Place(f"dweight_hh.{gate}"), Factor("h")),
+                )
             yield (
                 f"{kind}[{gate}].transposed",
                 capitalised(f"{GATE_WORDS[gate]}'s block of {words} is transposed."),
                 change(Place(f"d{kind}.{gate}"), transposed=True),
             )
+
+
+def _broadcast(loss: bool) -> Found:
+    """A product element by element where an outer one is needed, and x as a class's number."""
+    of_h = [Place(f"dweight_hh.{gate}") for gate in GATES]
+    ones = [outer(place, Factor("h", -1, "1 for each")) for place in of_h]
+    product = together(*ones, *(times(place, Factor("h", -1)) for place in of_h))
+    for laid, edit in (
+        ("column", product),
+        ("row", together(product, *(change(place, transposed=True) for place in of_h))),
+    ):
+        yield (
+            f"weight_hh.by element into each {laid}",
+            "The gradient of weight_hh multiplies dz by h[t-1] element by element, the same in "
+            f"every {laid} of a gate's block, where it needs their outer product.",
+            edit,
+        )
+    if loss:
+        yield (
+            "weight_ih.class number",
+            "The gradient of weight_ih multiplies dz by the number of the class, the same in "
+            "every column, where it needs the class's one-hot row x[t].",
+            together(
+                *(outer(Place(f"dweight_ih.{gate}"), Factor("x", 0, "its class")) for gate in GATES)
+            ),
+        )
 
 
 def _of_units(words: str) -> Found:

@@ -86,7 +86,8 @@ class Factor:
     """A quantity at a step.
 
     Attributes:
-        name: "i", "f", "g", "o", "c", "h", "h_out" (h without h0), "c_out" (what o multiplies),
+        name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c
+            without h0 and c0), "c_out" (what o multiplies),
             "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
             layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
             `quantities.JOINED`, or a gradient of the table.

@@ -5,7 +5,8 @@ checked as it is. The layout stays the implementation's own: params are its arra
 """
 
 import copy
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from torch_ref.harness.signature import arguments_taken
+
 Array = NDArray[Any]
 Vjp = Callable[..., Any]
-TorchCall = Callable[[dict[str, Tensor], Tensor, Tensor, Tensor], tuple[Tensor, ...]]
+TorchCall = Callable[..., Tensor | tuple[Tensor, ...]]
 
 # A step this long leaves nothing of the old weight in the new one's rounding error, and is within
 # float32's range for gradients from 1e-8 to 1e+8.
@@ -138,19 +141,23 @@ def from_torch(call: TorchCall) -> Vjp:
     """Torch code that is differentiated by autograd, a custom autograd.Function included.
 
     Args:
-        call: call(params, x, h0, c0) -> (y, h_n, c_n), everything tensors, params by name.
+        call: call(params, x, h0, c0) -> (y, h_n, c_n), everything tensors, params by name. What
+            it does not take (h0, c0) or return (c_n, h_n) is left out; y alone needs no tuple.
+
+    Returns:
+        A vjp with the parameters of `call`. A gradient of x, h0 or c0 that autograd has none of
+        is left out; a weight's is zero.
     """
+    names = arguments_taken(call, 2, ("h0", "c0"))
 
-    def vjp(params: Mapping[str, Array], x: Array, h0: Array, c0: Array) -> Any:
-        leaves = {
-            name: torch.from_numpy(np.array(value)).requires_grad_()
-            for name, value in {**params, "x": x, "h0": h0, "c0": c0}.items()
-        }
-        outputs = call(
-            {name: leaves[name] for name in params}, leaves["x"], leaves["h0"], leaves["c0"]
-        )
-        return _torch_outputs(outputs), _torch_pullback(outputs, leaves)
+    def vjp(params: Mapping[str, Array], x: Array, *states: Array) -> Any:
+        given = {"x": x, **dict(zip(names, states, strict=True))}
+        leaves = _leaves({**params, **given})
+        returned = call({name: leaves[name] for name in params}, *(leaves[name] for name in given))
+        outputs = returned if isinstance(returned, tuple) else (returned,)
+        return _torch_outputs(outputs), _torch_pullback(outputs, leaves, list(given))
 
+    vjp.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
     return vjp
 
 
@@ -174,10 +181,7 @@ def from_module(module: nn.Module, prefix: str = "") -> Vjp:
         with torch.no_grad():
             for name, value in params.items():
                 named[name].copy_(torch.from_numpy(np.array(value)))
-        leaves = {
-            name: torch.from_numpy(np.array(value)).requires_grad_()
-            for name, value in {"x": x, "h0": h0, "c0": c0}.items()
-        }
+        leaves = _leaves({"x": x, "h0": h0, "c0": c0})
         y, (h_n, c_n) = module(leaves["x"], (leaves["h0"], leaves["c0"]))
         outputs = (y, h_n, c_n)
         return _torch_outputs(outputs), _torch_pullback(outputs, named | leaves)
@@ -185,25 +189,34 @@ def from_module(module: nn.Module, prefix: str = "") -> Vjp:
     return vjp
 
 
+def _leaves(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    return {
+        name: torch.from_numpy(np.array(value)).requires_grad_() for name, value in arrays.items()
+    }
+
+
 def _torch_outputs(outputs: tuple[Tensor, ...]) -> tuple[Array, ...]:
     return tuple(output.detach().numpy() for output in outputs)
 
 
 def _torch_pullback(
-    outputs: tuple[Tensor, ...], leaves: Mapping[str, Tensor]
+    outputs: tuple[Tensor, ...], leaves: Mapping[str, Tensor], optional: Sequence[str] = ()
 ) -> Callable[..., dict[str, Array]]:
-    def pullback(dy: Array, dh_n: Array, dc_n: Array) -> dict[str, Array]:
-        upstream = [torch.from_numpy(np.array(d)) for d in (dy, dh_n, dc_n)]
+    def pullback(*upstream: Array) -> dict[str, Array]:
         found = torch.autograd.grad(
             outputs,
             list(leaves.values()),
-            upstream[: len(outputs)],
+            [torch.from_numpy(np.array(d)) for d in upstream],
             retain_graph=True,
             allow_unused=True,
         )
         return {
-            f"d{name}": torch.zeros_like(leaf).numpy() if d is None else d.numpy()
+            f"d{name}": (torch.zeros_like(leaf) if d is None else d).numpy()
             for (name, leaf), d in zip(leaves.items(), found, strict=True)
+            if d is not None or name not in optional
         }
 
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    upstream = [inspect.Parameter(name, kind) for name in ("dy", "dh_n", "dc_n")[: len(outputs)]]
+    pullback.__signature__ = inspect.Signature(upstream)  # type: ignore[attr-defined]
     return pullback

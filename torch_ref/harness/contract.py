@@ -33,6 +33,7 @@ from torch_ref.oracles.variant import STANDARD, Variant
 
 Form = Literal["vjp", "loss", "program"]
 _STATES = ("h0", "c0")
+_LEFT_OUT = (*_STATES, "dh_n", "dc_n")
 PROGRAM_SECONDS = 10.0
 
 
@@ -53,9 +54,9 @@ class Implementation:
         sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
         dtype: "float32" or "float64" where it has only that one; None is for both.
         timeout: of one run, in seconds; None is 10 for a command and no limit for a callable.
-        without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n": it is
-            given zeros, and the report lists it as not verified. For the other forms the
-            callable's own parameters tell.
+        without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n" and, where
+            it has no head, "dy": it is given zeros, and the report lists it as not verified. For
+            the other forms the callable's own parameters tell.
 
     Raises:
         ValueError: not just one form, or a word that is not in the list.
@@ -92,7 +93,7 @@ class Implementation:
         for size in self.sizes:
             _check_word("sizes", size, ("T", "B", "I", "H", "L"))
         for name in self.without:
-            _check_word("without", name, ("h0", "c0", "dh_n", "dc_n"))
+            _check_word("without", name, _LEFT_OUT if self.head else ("dy", *_LEFT_OUT))
 
     @property
     def form(self) -> Form:

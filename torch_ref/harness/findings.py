@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import loud_head, sized_case
-from torch_ref.harness.judge import Clipping, Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import OF_WEIGHTS, Clipping, Inconclusive, Subject, expected_of
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import is_step_gradient
 
@@ -86,19 +86,37 @@ def find_clipping(subject: Subject) -> Clipping | None:
 def clipping_of(
     actual: Mapping[str, Array], expected: Mapping[str, Array], allowed: Mapping[str, Array]
 ) -> Clipping | None:
-    """At what limit gradients are cut off that else are the expected ones; None if they are not."""
-    if not actual:
+    """At what limit gradients are cut off that else are the expected ones; None if they are not.
+
+    All of them, or, where the others are right, those of the weights.
+    """
+    found = _cut_off(list(actual), actual, expected, allowed)
+    others = [name for name in actual if not name.startswith(OF_WEIGHTS)]
+    if found or any(np.any(~(abs(actual[n] - expected[n]) <= allowed[n])) for n in others):
+        return found
+    weights = [name for name in actual if name.startswith(OF_WEIGHTS)]
+    found = _cut_off(weights, actual, expected, allowed)
+    return found and replace(found, weights_only=True)
+
+
+def _cut_off(
+    names: Sequence[str],
+    actual: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    allowed: Mapping[str, Array],
+) -> Clipping | None:
+    if not names:
         return None
     a, e, b = (
-        np.concatenate([np.ravel(each[name]) for name in actual])
+        np.concatenate([np.ravel(each[name]) for name in names])
         for each in (actual, expected, allowed)
     )
     limit = float(np.max(np.abs(a)))
     if limit == 0:
         return None
-    cut = np.abs(a) == limit
     right = np.abs(a - e) <= b
-    if cut.sum() > 1 and not right.all() and np.all(right | (cut & (np.abs(e) >= limit))):
+    several = np.sum(np.abs(a) == limit) > 1
+    if several and not right.all() and np.all(right | (a == np.clip(e, -limit, limit))):
         return Clipping("value", limit)
     ratio = float(a @ e / (e @ e)) if np.any(e) else 1.0
     if 0 < ratio < 1 and np.all(np.abs(a - ratio * e) <= 2 * ratio * b):

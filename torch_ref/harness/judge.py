@@ -29,23 +29,31 @@ Equations = Callable[..., dict[str, Array]]
 _OTHER_LAYER = re.compile(r"_l[0-9]+$")
 
 
+OF_WEIGHTS = ("dweight_", "dbias_")
+
+
 @dataclass(frozen=True)
 class Clipping:
-    """Gradients are cut off inside, by value or by norm, at `limit`."""
+    """Gradients are cut off inside, by value or by norm, at `limit`; perhaps the weights' only."""
 
     kind: Literal["value", "norm"]
     limit: float
+    weights_only: bool = False
 
     @property
     def sentence(self) -> str:
         """The finding for people."""
+        whose = "The gradients of the weights" if self.weights_only else "Gradients"
         return (
-            f"Gradients are clipped inside, by {self.kind} at {self.limit:.6g}, and right where "
+            f"{whose} are clipped inside, by {self.kind} at {self.limit:.6g}, and right where "
             "they are smaller."
         )
 
     def __call__(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
         """The gradients as they come out clipped: equation (29), or (28) without eps."""
+        if self.weights_only:
+            of_weights = {name: g for name, g in gradients.items() if name.startswith(OF_WEIGHTS)}
+            return {**gradients, **replace(self, weights_only=False)(of_weights)}
         if self.kind == "value":
             return {name: np.clip(g, -self.limit, self.limit) for name, g in gradients.items()}
         norm = np.sqrt(
