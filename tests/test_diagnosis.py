@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from planted import MISTAKES, plant
 import manual_lstm
 from manual_lstm import CharModel
 from manual_lstm.params import GATES, lstm_sizes
-from torch_ref import autograd_vjp, diagnose, error_budget
+from torch_ref import autograd_vjp, check_implementation, diagnose, error_budget
 from torch_ref.diagnosis.blind_spots import blind_spots, hides
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import LOUD, SIZES, draw_case
@@ -314,6 +315,33 @@ def _reordered(params: Any, x: Any, h0: Any, c0: Any) -> Any:
     return tuple(each[..., flip] for each in outputs), back
 
 
+_call = count()
+
+
+def _in_another_order_each_time(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+    """As threads add up: every other call is `_reordered`."""
+    return (manual_lstm.vjp, _reordered)[next(_call) % 2](params, x, h0, c0)
+
+
+def test_an_order_of_sums_that_is_taken_for_something_kept() -> None:
+    """A correct LSTM of many threads, two runs of which are not equal to the bit."""
+    report = check_implementation(_in_another_order_each_time, examples=20)
+    assert report.verdict == "agree", report.failures
+
+
+def test_gradients_of_zero_that_a_loop_is_blamed_for() -> None:
+    """Nothing but zeros, which a loop that leaves out all steps would give as well."""
+
+    def spoil(gradients: dict[str, Any], x: Any) -> None:
+        gradients.update({name: 0 * value for name, value in gradients.items()})
+
+    diagnosis = diagnose(spoiled(spoil), seconds=0)
+    assert diagnosis.wrong
+    assert diagnosis.finding is None
+    assert not diagnosis.sought
+    assert diagnosis.located.startswith("Every gradient is exactly 0")
+
+
 @pytest.mark.parametrize(
     "implementation",
     [
@@ -321,6 +349,7 @@ def _reordered(params: Any, x: Any, h0: Any, c0: Any) -> Any:
         loss_and_grads,
         autograd_vjp,
         _reordered,
+        _in_another_order_each_time,
         Implementation("float32", vjp=manual_lstm.vjp, dtype="float32"),
         *(
             Implementation(

@@ -35,7 +35,8 @@ def match_loop_range(
     wrong = [each for each in evidence if not each.right]
     if not wrong or len({len(each.case.x) for each in evidence}) < 2:
         return None
-    for count in range(1, max(len(each.case.x) for each in wrong) + 1):
+    # Of a loop through no step at all, or through all of them, nothing is left to be explained.
+    for count in range(1, max(len(each.case.x) for each in wrong)):
         left_out = {each.key: min(count, len(each.case.x)) for each in evidence}
         used = _share_used(subject, known, evidence, left_out)
         if used is not None:

@@ -13,7 +13,7 @@ import numpy as np
 from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.harness.abilities import OUTPUTS, Abilities
-from torch_ref.harness.judge import Subject, expected_of, judge
+from torch_ref.harness.judge import Subject, apart, expected_of, judge
 from torch_ref.harness.strategies import Sizes
 from torch_ref.oracles.case import Case, Results
 
@@ -154,10 +154,10 @@ def check_stacks(subject: Subject, case: Case) -> Comparison | None:
 
 def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
     """An accumulator or state that is kept from the last call."""
-    first = _copied(subject.run(case))
-    second = subject.run(case)
+    first, second = _copied(subject.run(case)), subject.run(case)
+    _, allowed = expected_of(subject, case)
     for name, value in first.items():
-        if name not in second or not np.array_equal(value, second[name], equal_nan=True):
+        if name not in second or apart(value, np.asarray(second[name]), allowed.get(name, 0)):
             raise CheckFailed(f"{name} is not the same when the same case is run a second time.")
     return None
 
