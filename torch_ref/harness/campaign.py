@@ -6,6 +6,8 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from torch_ref.compare.errors import TensorError
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.answers import MalformedAnswer
@@ -48,7 +50,8 @@ class CheckReport:
         skipped: check to the reason why it could not be run.
         failures: the checks that failed, in their order.
         expected_failures: check to reason, for those that failed as expected.
-        tensors: of every tensor the worst over all cases, in the order of a comparison.
+        tensors: of every tensor the worst over all cases, in the order of a comparison: where it
+            is wrong the largest error relative to the tensor, else the most used of its budget.
         scale: the one ratio that explains every gradient, or None.
         clipping: that gradients are cut off inside, or None.
         layout: what is known of the layout, a sentence, or "".
@@ -278,9 +281,16 @@ def _worst(found: Sequence[Found]) -> tuple[TensorError, ...]:
     worst: dict[str, TensorError] = {}
     for each in found:
         for tensor in each.tensors:
-            if tensor.name not in worst or tensor.used > worst[tensor.name].used:
+            if tensor.name not in worst or _badness(tensor) > _badness(worst[tensor.name]):
                 worst[tensor.name] = tensor
     return tuple(sorted(worst.values(), key=lambda tensor: _order(tensor.name)))
+
+
+def _badness(tensor: TensorError) -> tuple[bool, bool, float]:
+    """What is wrong counts by its size, not by a budget that may be next to nothing."""
+    if tensor.verdict == "agree":
+        return False, False, tensor.used
+    return True, bool(tensor.reason), tensor.max_rel if np.isfinite(tensor.max_rel) else 0.0
 
 
 def _order(name: str) -> tuple[int, int, int, str]:
