@@ -128,7 +128,7 @@ def test_a_prediction_without_its_probabilities(tmp_path):
 
 
 def test_a_plateau_that_is_explained_wrongly(tmp_path):
-    """The questioner's losses are put where they belong, from a number or a history."""
+    """The losses that were observed are put where they belong, from a number or a history."""
     text = call("plateau", "--classes", 26, "--loss", "2.35").stdout
     for words in ("1.47782", "3.25810", "<- the loss", "below 1.4778", "a linear layer between"):
         assert words in " ".join(text.split())

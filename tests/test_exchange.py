@@ -62,6 +62,13 @@ def test_no_bit_is_lost_on_the_way(tmp_path: Path, kind: str, dtype: Any, form: 
     assert len(os.listdir(tmp_path)) == 2
 
 
+def test_a_case_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    """`--out DIR/case` is refused until somebody has made DIR."""
+    case, path = stack_case(), tmp_path / "new" / "newer" / "case"
+    save_case(case, path)
+    np.testing.assert_array_equal(load_case(path).x, case.x)
+
+
 def test_files_are_what_every_reader_of_their_format_reads(tmp_path: Path) -> None:
     """np.load and safetensors' own reader find the arrays, little-endian and in C order."""
     case = loss_case()

@@ -17,8 +17,7 @@
 | `arbitrate` | which of two sides that differ is right |
 | `diff_gradients` | manual_lstm against the twin, on one case |
 | `diagnose`, `Diagnosis` | the mistake that explains wrong gradients, or where it is |
-
-| `Implementation`, `Layout`, `preset`, `Variant` | somebody's LSTM, its arrays, its cell |
+| `Implementation`, `Layout`, `preset` | somebody's LSTM, and how its arrays are arranged |
 | `check_implementation`, `parametrize_with_checks` | all checks on it; the same for pytest |
 | `save_case`, `load_case`, `save_result`, `load_result` | exchange files |
 | `cases`, `parameters` | Hypothesis strategies |
@@ -49,13 +48,12 @@ from torch_ref.oracles.torch_lstm import (
 )
 from torch_ref.oracles.truth import truth
 from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp, share_params
-from torch_ref.oracles.variant import Variant
+from torch_ref.oracles.variant import STANDARD, Variant
 
 if TYPE_CHECKING:
     from torch_ref.harness.campaign import check_implementation
     from torch_ref.harness.pytest_checks import parametrize_with_checks
     from torch_ref.harness.strategies import cases, parameters
-from torch_ref.oracles.variant import STANDARD
 
 __all__ = [  # noqa: RUF022
     "Case",

@@ -26,6 +26,7 @@ LONGEST = 1000
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # in "rich" a bracket in a help text is lost
     help="Verify a hand-written LSTM: forward, backward, loss.",
 )
 app.command()(diff)

@@ -83,6 +83,7 @@ def check(
     Give package.module:object, a callable or an Implementation, or a program with --command, or
     with --dump a folder that holds a case (`manual-lstm case --out DIR/case`) and the result that
     your LSTM wrote for it (DIR/result).
+
     Exit status 0: it agrees with the truth. 1: it disagrees. 2: wrong usage or input.
     3: it crashed. 4: it ran out of time.
     """

@@ -59,6 +59,7 @@ def diff(
     Both are given the same weights, a window of text (a..z repeated, unless --text says
     otherwise), a state from the window before and gradients from the window after; with
     --head none, inputs and the gradient of every output, all drawn at random.
+
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
     check_outputs(html, json)

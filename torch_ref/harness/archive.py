@@ -112,7 +112,7 @@ def write_archive(
 
     Args:
         path: must not exist, or be an empty folder where a folder is to be written. The ending
-            .npz or .safetensors says which file; otherwise a folder.
+            .npz or .safetensors says which file; otherwise a folder. Folders above it are made.
         document_name, document: as `open_archive` has them. arrays: name to array.
 
     Raises:
@@ -134,6 +134,7 @@ def write_archive(
             text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise ValueError(f"cannot hold {document_name} as JSON ({error})") from None
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             if target.suffix in _PACKERS:
                 temporary.write_bytes(_PACKERS[target.suffix](document_name, text, arrays))

@@ -23,8 +23,10 @@ _KEYS = (
     "max_rel",
     "max_ulp",
     "tolerance",
+    "used",
     "worst_index",
     "verdict",
+    "reason",
 )
 
 
