@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 
 from manual_lstm import CharModel, vjp
-from manual_lstm.model import Head
 from manual_lstm.params import lstm_sizes
 from torch_ref.compare.arbitration import arbitrate
 from torch_ref.compare.budget import error_budget
@@ -67,11 +66,10 @@ def diff_arrays(case: Case) -> tuple[Results, Results, Results]:
 
 def run_manual(case: Case) -> Results:
     """manual_lstm's outputs and gradients."""
-    if case.targets is None:
+    if case.head is None:
         return run_case(case, vjp)
     num_classes, hidden, layers, _ = lstm_sizes(case.params)
-    head: Head = "linear" if "weight_out" in case.params else "bounded"
-    return run_case(case, CharModel(num_classes, hidden, layers, head).vjp)
+    return run_case(case, CharModel(num_classes, hidden, layers, case.head).vjp)
 
 
 def run_twin(case: Case) -> Results:

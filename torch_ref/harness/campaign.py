@@ -196,8 +196,7 @@ def _judged_as_clipped(found: Found, subject: Subject) -> Found:
 
 def _require_fitting(case: Case, implementation: Implementation) -> None:
     """A case of another kind than the implementation is given is no fault of the implementation."""
-    own = implementation.head_inside
-    found = None if case.targets is None else "linear" if "weight_out" in case.params else "bounded"
+    own, found = implementation.head_inside, case.head
     name = implementation.name
     if found != own:
         has = "dy and no head" if found is None else f"targets and the {found} head"

@@ -95,7 +95,7 @@ def save_case(
         "version": VERSION,
         "sizes": dict(_own_sizes(case) if sizes is None else sizes),
         "dtype": str(case.dtype),
-        "head": _head(case) if head is None else head,
+        "head": case.head if head is None else head,
         "reduction": None if case.targets is None else "mean",
         "layout": layout,
         "variant": variant,
@@ -218,19 +218,12 @@ def _named(path: str | Path) -> Iterator[None]:
         raise ValueError(text if text.startswith(f"{name} ") else f"{name}: {text}") from None
 
 
-def _head(case: Case) -> Head | None:
-    if case.targets is None:
-        return None
-    return "linear" if "weight_out" in case.params else "bounded"
-
-
 def _own_sizes(case: Case) -> dict[str, int]:
     inputs, hidden, layers, _ = lstm_sizes(case.params)
     sizes = {"T": case.x.shape[0], "B": case.x.shape[1], "I": inputs, "H": hidden, "L": layers}
-    if case.targets is None:
+    if case.head is None:
         return sizes
-    linear = "weight_out" in case.params
-    return sizes | {"V": len(case.params["weight_out"]) if linear else hidden}
+    return sizes | {"V": len(case.params["weight_out"]) if case.head == "linear" else hidden}
 
 
 def _own_axes(document: Mapping[str, Any]) -> dict[str, str]:
