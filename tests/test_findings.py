@@ -5,6 +5,7 @@ import pytest
 
 import manual_lstm as ml
 from torch_ref import Implementation, check_implementation
+from torch_ref.reports.as_json import check_json
 
 
 def scaled(factor):
@@ -45,6 +46,7 @@ def test_a_common_ratio_that_is_not_found(words, factor):
     assert report.verdict == "disagree"
     assert report.scale is not None
     assert report.scale.words == words
+    assert check_json(report, "")["scale"] == report.scale.ratio
 
 
 def test_a_ratio_that_is_not_common():
