@@ -211,7 +211,7 @@ def test_a_mistake_that_its_check_does_not_catch_first(name):
 def test_a_failing_case_that_is_not_made_small():
     """A wrong line that needs three units is shown on three, with one input and one step."""
     report = check_implementation(
-        changed("dbias_l0", lambda g, *_: g * (1 + (len(g) >= 12))), examples=40
+        changed("dbias_l0", lambda g, *_: g * (1 + (len(g) >= 12))), examples=EXAMPLES
     )
     case = report.failures[0].case
     assert report.failures[0].check == "check_one_step"
