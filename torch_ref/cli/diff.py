@@ -22,7 +22,7 @@ from torch_ref.cli.window import (
     TextFile,
     Window,
 )
-from torch_ref.compare.diff import diff_gradients
+from torch_ref.compare.diff import diff_gradients, sides_of
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots, hides
 from torch_ref.diagnosis.maps import maps_of_diff
 from torch_ref.oracles.case import Case
@@ -107,4 +107,4 @@ def _blindness(case: Case) -> Blindness | None:
     if layers * steps > MOST_STEPS or products > MOST_PRODUCTS:
         return None
     with Console(stderr=True).status("looking for what this case cannot show"):
-        return blind_spots(case)
+        return blind_spots(case, sides=sides_of(case))

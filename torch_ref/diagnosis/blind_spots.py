@@ -27,7 +27,9 @@ class Blindness:
     why: tuple[str, ...]
 
 
-def blind_spots(case: Case, compared: Collection[str] | None = None) -> Blindness:
+def blind_spots(
+    case: Case, compared: Collection[str] | None = None, *, sides: int = 1
+) -> Blindness:
     """Which mistakes of the catalogue a comparison on this case would let pass.
 
     Args:
@@ -36,7 +38,7 @@ def blind_spots(case: Case, compared: Collection[str] | None = None) -> Blindnes
     """
     beyond = bool(case.dh_n.any() or case.dc_n.any())
     known = catalogue(case.variant, case.head, beyond or case.head is None)
-    allowed = error_budget(case).allowed
+    allowed = error_budget(case, sides=sides).allowed
     forward = quantities(case.astype(np.float64))
     right = gradients(known.table, forward)
     names = [name for name in right if compared is None or name in compared]

@@ -89,7 +89,7 @@ def headline(report: CheckReport, diagnosis: Diagnosis | None) -> list[Text]:
         return [Text(report.scale.sentence)]
     first = report.failures[0]
     catches = f" It is there to catch:\n  {first.catches}" if first.catches else ""
-    lines = [Text(f"{first.check} fails: {first.sentence}{catches}")]
+    failed = Text(f"{first.check} fails: {first.sentence}{catches}")
     if diagnosis is not None and diagnosis.located and report.clipping is None:
-        lines += diagnosis_lines(diagnosis)
-    return lines
+        return [*diagnosis_lines(diagnosis), failed]
+    return [failed]
