@@ -108,6 +108,11 @@ def prints(params, x, h0, c0):
 """
 
 
+def line(text):
+    """The number of the line of the zoo that has this."""
+    return ZOO[: ZOO.index(text)].count("\n") + 1
+
+
 @pytest.fixture
 def check(tmp_path, monkeypatch, capfd):
     """A function from arguments of `manual-lstm check` to (exit status, stdout, stderr)."""
@@ -204,8 +209,8 @@ def test_a_callable_with_other_parameters(check, name, signature):
 @pytest.mark.parametrize(
     ("target", "status", "words"),
     [
-        ("zoo:leaves", 3, "manual-lstm: zoo:leaves: Ended: it calls sys.exit(0)\n"),
-        ("zoo:mute", 3, "manual-lstm: zoo:mute: Ended: it raises Mute\n"),
+        ("zoo:leaves", 3, f"Ended: it calls sys.exit(0), at zoo.py:{line('sys.exit(0)')}\n"),
+        ("zoo:mute", 3, f"Ended: it raises Mute, at zoo.py:{line('raise Mute')}\n"),
         ("leaving:vjp", 2, "'leaving:vjp' cannot be imported: Ended: it calls sys.exit(0).\n"),
     ],
 )
@@ -220,7 +225,8 @@ def test_code_that_ends_the_process_in_the_middle(check):
     """A campaign that stops without a report."""
     status, out, _ = check("zoo:leaves_late", "--examples", 40)
     assert status == 3
-    assert "It raises Ended: it calls sys.exit('bye')." in out
+    place = f"zoo.py:{line('bye')}"
+    assert f"It raises Ended: it calls sys.exit('bye'), at {place}." in out
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -237,7 +243,8 @@ def test_a_callable_that_does_not_come_back(check):
     """--timeout is for programs only, and a callable hangs for ever."""
     status, out, err = check("zoo:slow", "--timeout", 0.2)
     assert (status, out) == (4, "")
-    assert err == "manual-lstm: zoo:slow: TimeoutError: it was still running after 0.2 s\n"
+    said = f"TimeoutError: it was still running after 0.2 s, at zoo.py:{line('sleep(30)')}"
+    assert err == f"manual-lstm: zoo:slow: {said}\n"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,22 @@ def vjp(params, x, h0, c0):
         raise IndexError("list index out of range")
     return manual_lstm.vjp(params, x, h0, c0)
 """,
+    "one_layer": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    if len(h0) > 1:
+        raise ValueError("one layer at a time")
+    return manual_lstm.vjp(params, x, h0, c0)
+""",
+    "stack": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+    def back(dy, dh_n, dc_n):
+        [None][len(h0) - 1]
+        return pullback(dy, dh_n, 0 * dc_n)
+    return outputs, back
+""",
     "malformed_late": """
 import manual_lstm
 def vjp(params, x, h0, c0):
@@ -167,6 +183,37 @@ def test_a_crash_in_the_middle(command):
     assert list(Path("out").iterdir())
 
 
+def test_a_stack_that_raises(command):
+    """What was raised, and where, is not told; or there is no way to say what should be."""
+    words = ("check", "one_layer:vjp", "--examples", 20)
+    status, out, _ = command(*words)
+    text = " ".join(out.split())
+    assert status == 0
+    assert "it raises ValueError: one layer at a time, at one_layer.py:5." in text
+    assert "--require stacks makes what it raises a failure. If not: --sizes L=1 says so." in text
+    status, out, _ = command(*words, "--sizes", "L=1")
+    assert (status, "raises" in out) == (0, False)
+    assert "Again:  manual-lstm check one_layer:vjp --sizes L=1 --examples 20 --seed 0" in out
+    status, out, _ = command(*words, "--require", "stacks", "--html", "page.html")
+    again = out.split("Again:  manual-lstm ")[1].split()
+    assert status == 3
+    assert "check_stacks fails: It raises ValueError" in out
+    assert again[:4] == ["check", "one_layer:vjp", "--require", "stacks"]
+    assert command(*again)[0] == 3
+    assert "one layer at a time" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_a_stack_that_raises_beside_a_wrong_gradient(command):
+    """The mistake is not looked for, or what the stack raises is lost behind it."""
+    status, out, _ = command("check", "stack:vjp", "--examples", 40)
+    text = " ".join(out.split())
+    assert status == 3
+    assert "dc_n, the upstream gradient of c_n, is ignored." in text
+    assert (
+        "check_stacks fails: It raises IndexError: list index out of range, at stack.py:6" in text
+    )
+
+
 def test_an_answer_that_is_none(command):
     """A malformed answer is a failed verdict with a sentence, exit status 1."""
     status, out, _ = command("check", "malformed:vjp", "--examples", 20)
@@ -211,6 +258,14 @@ def test_json_and_nothing_else(command):
         (("--command", "./nowhere {case} {result}"), "program './nowhere' cannot be run"),
         (("--command", "a {case} {result}", "--without", "x"), "without is 'x' but must be one of"),
         (("right:vjp", "--examples", "0"), "--examples"),
+        (("right:vjp", "--sizes", "H"), "--sizes is 'H' but must be sizes and whole numbers: --s"),
+        (("right:vjp", "--sizes", "H=-1"), "--sizes is 'H=-1' but must be sizes and whole"),
+        (
+            ("right:vjp", "--sizes", "V=3"),
+            "sizes is 'V' but must be one of 'T', 'B', 'I', 'H', 'L'",
+        ),
+        (("right:vjp", "--require", "stack"), "requires is 'stack' but must be one of 'all', "),
+        (("--dump", "x", "--sizes", "B=1"), "--sizes is for package.module:object and --command"),
         (("crashes:vjp", "--json", "nowhere/report.json"), "cannot be written"),  # not run
         (("crashes:vjp", "--html", "nowhere/report.html"), "cannot be written"),
     ],

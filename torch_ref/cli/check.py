@@ -32,7 +32,7 @@ from torch_ref.harness.failing import save_failing
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
-from torch_ref.harness.theirs import is_theirs, theirs
+from torch_ref.harness.theirs import is_theirs, raised, theirs
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
@@ -65,6 +65,13 @@ def check(
     dtype: Annotated[DType, typer.Option(help="Of a program.")] = DType.float32,
     without: Annotated[
         str, typer.Option(help='What a program does not take: "h0,c0,dh_n,dc_n" or some of them.')
+    ] = "",
+    sizes: Annotated[
+        str, typer.Option(metavar="H=26,B=1", help="It is bound to these, of T, B, I, H, L.")
+    ] = "",
+    require: Annotated[
+        str,
+        typer.Option(metavar="stacks,dx", help="A failure if not verified; all: whatever it is."),
     ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
@@ -104,7 +111,7 @@ def check(
             head=head.inside,
             dtype=dtype.value,
             timeout=timeout,
-            without=frozenset(name.strip() for name in without.split(",") if name.strip()),
+            without=frozenset(_listed(without)),
         )
     else:
         assert target is not None
@@ -115,18 +122,24 @@ def check(
         if layout is not None:
             found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
             implementation = replace(implementation, layout=found)
+    implementation = replace(
+        implementation,
+        sizes={**implementation.sizes, **_sizes(sizes)},
+        requires=implementation.requires | {*_listed(require)},
+    )
     words = ["check", *_same_implementation(target, command, head.value, without)]
     words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
     words += ["--timeout", f"{timeout:g}"] if timeout is not None else []
+    words += ["--sizes", sizes] if sizes else []
+    words += ["--require", require] if require else []
     try:
         with _prints_to_stderr():
             report = _run(implementation, case, examples, jobs, seed)
     except Exception as error:
         if isinstance(error, ValueError) and not is_theirs(error):
             raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
+        sys.stderr.write(f"manual-lstm: {implementation.name}: {raised(error)}\n")
         raise typer.Exit(_status_of(error)) from None
 
     words += ["--case", case] if case is not None else _kept(report, examples, seed)
@@ -137,6 +150,20 @@ def check(
         maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
     _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
+
+
+def _listed(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _sizes(words: str) -> dict[str, int]:
+    """The sizes of "H=26,B=1"; what they may be is the Implementation's to say."""
+    pairs = [word.partition("=") for word in _listed(words)]
+    if not all(value.strip().isdecimal() for _, _, value in pairs):
+        raise ValueError(
+            f"--sizes is {words!r} but must be sizes and whole numbers: --sizes H=26,I=26,B=1."
+        )
+    return {name.strip(): int(value) for name, _, value in pairs}
 
 
 def _kept(report: CheckReport, examples: int, seed: int) -> list[str]:
@@ -202,7 +229,7 @@ _NOT_OF_USE = {
         ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
     ),
     **dict.fromkeys(
-        ("case", "examples", "jobs", "timeout", "seed"),
+        ("case", "examples", "jobs", "timeout", "seed", "sizes", "require"),
         (("target", "command"), "nothing is run for --dump"),
     ),
 }
@@ -267,7 +294,8 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
         failure.comparison is not None or failure.check == check_called_twice.__name__
         for failure in wrong
     )
-    if not numbers or any(failure.error is not None for failure in wrong):
+    crashed = [failure for failure in wrong if failure.error is not None]
+    if not numbers or any(failure.check not in report.raising for failure in crashed):
         return None
     simpler = report.scale is not None or report.clipping is not None
     simpler |= wrong[0].check == check_shapes_and_dtypes.__name__

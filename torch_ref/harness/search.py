@@ -15,10 +15,14 @@ from torch_ref.harness.checks import Check, CheckFailed
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
+from torch_ref.harness.theirs import it_raises
 from torch_ref.oracles.case import Case
 
 # After this long a failing case that is not yet the smallest is small enough.
 SHRINK_SECONDS = 4.0
+# After so many cases that the implementation cannot do, and none that it can, no more are drawn.
+MOST_REFUSED = 5
+UNJUDGED = "none of its cases could be run and judged"
 # Ordinary, larger and tiny weights. Saturated ones only slow a campaign: they hide gradients.
 _MAGNITUDES = (1.0, 4.0, 2.0**-20)
 
@@ -45,29 +49,42 @@ class Failure:
 
 @dataclass(frozen=True)
 class Found:
-    """What one check found on its cases."""
+    """What one check found on its cases.
+
+    Attributes:
+        examples: how many were judged. refused: of none, as the implementation cannot do it.
+    """
 
     check: str
     failure: Failure | None
     tensors: tuple[TensorError, ...]
     examples: int
+    refused: bool = False
 
 
 def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> Found:
     """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
     smallest: Failure | None = None
     tensors: list[TensorError] = []
-    count = 0
+    count = refused = 0
     give_up = float("inf")
+    for known in raising_cases(check, subject):
+        smallest = try_check(check, subject, known).failure
+        count += 1
+    if smallest is not None and not shrink:
+        return Found(check.name, smallest, (), count)
 
     def run(case: Case) -> None:
-        nonlocal smallest, count, give_up
+        nonlocal smallest, count, refused, give_up
         if time.perf_counter() > give_up:
             return
-        count += 1
         found = try_check(check, subject, case)
         if found.examples == 0:
+            refused += found.refused
+            if refused >= MOST_REFUSED and count == 0:
+                raise _Stop
             hypothesis.reject()
+        count += 1
         tensors.extend(found.tensors)
         if found.failure is None:
             return
@@ -97,8 +114,9 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
     failure = None
     try:
         comparison = check.function(subject, case)
-    except (Inconclusive, NotImplementedError):
-        return Found(check.name, None, (), 0)
+    except (Inconclusive, NotImplementedError) as error:
+        refused = isinstance(error, NotImplementedError)
+        return Found(check.name, None, (), 0, refused)
     except (MalformedAnswer, MalformedResult) as error:
         comparison = None
         failure = Failure(check.name, check.catches, str(error), case)
@@ -107,9 +125,19 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
     except Exception as error:
         comparison = None
-        sentence = f"It raises {type(error).__name__}: {error}".rstrip(":. ") + "."
+        clause = it_raises(error)
+        sentence = f"{clause[0].upper()}{clause[1:]}."
         failure = Failure(check.name, check.catches, sentence, case, None, error)
     return Found(check.name, failure, comparison.tensors if comparison else (), 1)
+
+
+def raising_cases(check: Check, subject: Subject) -> list[Case]:
+    """The cases on which an implementation is known to raise and which a check is for."""
+    return [
+        case
+        for size, case in subject.abilities.meant.items()
+        if not isinstance(wanted := check.sizes.get(size, 1), int) and wanted[0] > 1
+    ]
 
 
 class _Stop(Exception):
