@@ -379,3 +379,38 @@ def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs):
             os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, out) == (130, "")
     assert err == "manual-lstm: interrupted.\n"
+
+
+SLOW_TORCH = """
+print("importing", flush=True)
+import time
+try:
+    time.sleep(60)
+except BaseException:
+    raise ImportError("somebody's own idea of what went wrong")
+"""
+
+
+@pytest.mark.parametrize(
+    "how", [["-m", "torch_ref"], ["-c", "import torch_ref.__main__ as m; m.run()"]]
+)
+def test_an_interrupt_while_torch_is_imported(how, tmp_path):
+    """A traceback, and the status of an error, in the first seconds of every command."""
+    (tmp_path / "torch.py").write_text(SLOW_TORCH, encoding="utf-8")
+    paths = [str(tmp_path), str(Path(manual_lstm.__file__).parents[1])]
+    process = subprocess.Popen(
+        [sys.executable, *how, "check", "manual_lstm:vjp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "manual-lstm: interrupted.\n")
