@@ -351,18 +351,23 @@ def test_a_program_that_fails(command, tmp_path, body, status, words):
 
 
 # The command, which says when its imports are done: on a busy machine they take long.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(manual_lstm.__file__).parents[1])}
 STARTED = "from torch_ref.cli import main; print('started', flush=True); main()"
 
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs):
-    """Ctrl-C ends a campaign with one line and exit status 130, its processes with it."""
+def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
+    """Ctrl-C ends a campaign with one line and exit status 130, and leaves nothing: no process,
+    no file of its own or of Hypothesis.
+    """
     words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", jobs, "--json", "-"]
     process = subprocess.Popen(
         [sys.executable, "-c", STARTED, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
         start_new_session=True,
         # A shell in the background leaves Ctrl-C ignored in what it starts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -379,6 +384,7 @@ def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs):
             os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, out) == (130, "")
     assert err == "manual-lstm: interrupted.\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 SLOW_TORCH = """

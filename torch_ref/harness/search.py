@@ -1,11 +1,14 @@
 """One check on drawn cases: search for a case on which it fails, then for a small one."""
 
+import os
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import HealthCheck, Phase, Verbosity, configuration
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
@@ -104,7 +107,7 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
         report_multiple_bugs=False,
     )
     # Hypothesis objects to an example that fails once and, after SHRINK_SECONDS, no longer.
-    with suppress(_Stop, HypothesisException):
+    with _leaving_nothing(), suppress(_Stop, HypothesisException):
         hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
     return Found(check.name, smallest, tuple(tensors), count)
 
@@ -142,6 +145,24 @@ def raising_cases(check: Check, subject: Subject) -> list[Case]:
 
 class _Stop(Exception):
     """A case failed."""
+
+
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """What Hypothesis keeps of the modules that it reads is no file in somebody's current folder.
+
+    Where they have said where it is to be kept, it is.
+    """
+    if "HYPOTHESIS_STORAGE_DIRECTORY" in os.environ:
+        yield
+        return
+    before = vars(configuration).get("__hypothesis_home_directory")
+    with tempfile.TemporaryDirectory(prefix="manual-lstm-", ignore_cleanup_errors=True) as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(before)
 
 
 def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
