@@ -1,10 +1,14 @@
 """What raises for a stack or a batch: a gap that is told, or a mistake, and how one says which."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import manual_lstm as ml
-from torch_ref import Implementation, check_implementation, preset
+from torch_ref import Implementation, check_implementation, diagnose, preset
+from torch_ref.cli import main
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 
@@ -251,3 +255,44 @@ def test_a_declaration_that_is_misspelt(fields, words):
     """It is never heard of again, and nothing is required."""
     with pytest.raises(ValueError, match=words):
         Implementation("mine", vjp=ml.vjp, **fields)
+
+
+COMPILED = """
+import json, os, sys
+case, result, program, *options = sys.argv[1:]
+with open(case + "/case.json", encoding="utf-8") as file:
+    sizes = json.load(file)["sizes"]
+if sizes != {"T": 5, "B": 1, "I": 4, "H": 3, "L": 1, "V": 4}:
+    sys.exit(f"compiled for other sizes than {sizes}")
+os.execv(program, [program, case, result, *options])
+"""
+
+
+def test_a_program_for_one_size_that_is_asked_for_another(my_lstm, tmp_path, monkeypatch, capsys):
+    """One that is compiled for its sizes cannot be checked at all, or is found to crash."""
+    monkeypatch.chdir(tmp_path)
+    Path("compiled.py").write_text(COMPILED, encoding="utf-8")
+    command = f"{sys.executable} -S compiled.py {{case}} {{result}} {my_lstm}"
+    sizes = "T=5, B=1, I=4, H=3, L=1"
+    words = ("--command", command, "--sizes", sizes, "--examples", "20")
+    monkeypatch.setattr(sys, "argv", ["manual-lstm", "check", *words])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    out = " ".join(capsys.readouterr().out.split())
+    assert (stopped.value.code or 0, "compiled for" in out) == (0, False)
+    assert f"--sizes '{sizes}'" in out
+
+
+def test_a_diagnosis_that_asks_for_other_sizes():
+    """A mistake is not named, as the sizes on which it is sought are not those that it is for."""
+    sizes = {"T": 5, "B": 1, "I": 4, "H": 3, "L": 1}
+
+    def vjp(params, x, h0, c0):
+        if (*x.shape, *h0.shape) != (5, 1, 4, 1, 1, 3):
+            raise AssertionError
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+        return outputs, lambda dy, dh_n, dc_n: pullback(dy, dh_n, 0 * dc_n)
+
+    found = diagnose(Implementation("mine", vjp=vjp, sizes=sizes), seconds=0)
+    assert found.finding is not None
+    assert [mistake.identifier for mistake in found.finding.mistakes] == ["dc_n * 0"]
