@@ -217,6 +217,11 @@ def _require_fitting(case: Case, implementation: Implementation) -> None:
             f"the case is {case.dtype} but {name} is declared as {implementation.dtype}: choose a "
             f"case in that, or declare {case.dtype}."
         )
+    if case.variant != implementation.variant:
+        raise ValueError(
+            f"the case is of {case.variant.describe()} but {name} is declared as "
+            f"{implementation.variant.describe()}: choose a case like that."
+        )
     steps, batch, inputs = case.x.shape
     layers, _, hidden = case.h0.shape
     sizes = {"T": steps, "B": batch, "I": inputs, "H": hidden, "L": layers}
