@@ -81,6 +81,8 @@ def vjp(params, x, h0, c0):
 """,
     "broken": "import nowhere_to_be_found\n",
     "raises": "1 / 0\n",
+    "magic": "%matplotlib inline\n",
+    "module": "import torch\nlstm = torch.nn.LSTM(2, 3)\n",
     "nothing": "vjp = 3\n",
 }
 
@@ -135,8 +137,14 @@ def test_a_wrong_lstm_and_its_failing_case(command):
         ("refuses:vjp", 3, "refuses:vjp: ValueError: operands could not be broadcast together"),
         ("refuses_back:vjp", 3, "refuses_back:vjp: ValueError: invalid literal"),
         ("refuses_loss:loss_and_grads", 3, "refuses_loss:loss_and_grads: ValueError: no targets"),
-        ("broken:vjp", 2, "target 'broken:vjp' cannot be imported: No module named"),
-        ("raises:vjp", 2, "target 'raises:vjp' cannot be imported: ZeroDivisionError"),
+        (
+            "broken:vjp",
+            2,
+            "ModuleNotFoundError: No module named 'nowhere_to_be_found', at broken.p",
+        ),
+        ("raises:vjp", 2, "imported: ZeroDivisionError: division by zero, at raises.py:1.\n"),
+        ("magic:vjp", 2, "imported: SyntaxError: invalid syntax (magic.py, line 1).\n"),
+        ("module:lstm", 2, "the implementation is a torch module but must be a callable in NumPy"),
         ("nothing:vjp", 2, "the implementation is int but must be"),
         ("right:other", 2, "target 'right:other': right has no other"),
         ("right", 2, "target is 'right' but must be package.module:object"),

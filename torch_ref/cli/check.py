@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.page import Html, check_outputs
+from torch_ref.cli.progress import doing
 from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
@@ -209,12 +210,8 @@ def load_target(target: str) -> Implementation:
     try:
         with theirs():
             found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"target {target!r} cannot be imported: {error}.") from None
     except Exception as error:
-        raise ValueError(
-            f"target {target!r} cannot be imported: {type(error).__name__}: {error}."
-        ) from None
+        raise ValueError(f"target {target!r} cannot be imported: {raised(error)}.") from None
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ValueError(f"target {target!r}: {module_name} has no {attribute}.")
@@ -285,7 +282,7 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
     """
     wrong = report.failures
     if not report.dtypes:
-        with Console(stderr=True).status("looking for what explains this, with I = H"):
+        with doing("looking for what explains this, with I = H"):
             try:
                 return diagnose(implementation, seed=seed, seconds=0)
             except Exception:  # its report says what cannot be read
@@ -301,13 +298,13 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
     simpler |= wrong[0].check == check_shapes_and_dtypes.__name__
     compared = [failure.case for failure in wrong if failure.comparison is not None]
     looking = "looking for what explains this"
-    with Console(stderr=True).status(looking) as status:
+    with doing(looking) as tell:
         return diagnose(
             implementation,
             seconds=0.0 if simpler else PAIR_SECONDS,
             seed=seed,
             case=compared[0] if compared else None,
-            tell=lambda what: status.update(f"{looking}: {what}"),
+            tell=lambda what: tell(f"{looking}: {what}"),
         )
 
 

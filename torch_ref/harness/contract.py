@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from torch.nn import Module
 
 from manual_lstm.arrays import FloatArray, check_count
 from manual_lstm.model import Head
@@ -132,6 +133,11 @@ def as_implementation(target: Any, name: str | None = None) -> Implementation:
         raise ValueError(
             f"the implementation is {type(target).__name__} but must be an Implementation, or a "
             "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
+        )
+    if isinstance(target, Module):
+        raise ValueError(
+            "the implementation is a torch module but must be a callable in NumPy arrays: give "
+            "from_module(module) of torch_ref.harness.adapters."
         )
     called = name or str(getattr(target, "__qualname__", type(target).__name__))
     if "targets" in parameters(target, ()):

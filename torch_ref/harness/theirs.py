@@ -1,6 +1,8 @@
 """Somebody's code: how it is called, and which exceptions are its own."""
 
 import contextlib
+import importlib
+import inspect
 import signal
 import sysconfig
 import threading
@@ -17,6 +19,7 @@ _OURS = Path(__file__).parents[1]
 _LIBRARIES = tuple(
     Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")
 )
+_THROUGH = tuple(Path(inspect.getfile(module)).resolve() for module in (contextlib, importlib))
 _LONGEST = 300
 # Their own words are a sentence about the implementation.
 _SENTENCES = (MalformedAnswer, MalformedResult, ProgramCrashed, ProgramTimedOut)
@@ -84,8 +87,9 @@ def it_raises(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
+    """Whether a frame is of this package, or of what it calls somebody's code through."""
     path = Path(filename).resolve()
-    return path.is_relative_to(_OURS) or path == Path(contextlib.__file__).resolve()
+    return path.is_relative_to(_OURS) or path in _THROUGH or filename.startswith("<frozen")
 
 
 def _library(filename: str) -> Path | None:
@@ -94,7 +98,7 @@ def _library(filename: str) -> Path | None:
     for root in _LIBRARIES:
         if path.is_relative_to(root):
             return root / path.relative_to(root).parts[0]
-    return Path("<frozen>") if filename.startswith("<frozen") else None
+    return None
 
 
 def _short(filename: str) -> str:
