@@ -224,7 +224,7 @@ def test_a_callable_with_other_parameters(check, name, signature):
     [
         ("zoo:leaves", 3, f"Ended: it calls sys.exit(0), at zoo.py:{line('sys.exit(0)')}\n"),
         ("zoo:mute", 3, f"Ended: it raises Mute, at zoo.py:{line('raise Mute')}\n"),
-        ("leaving:vjp", 2, "'leaving:vjp' cannot be imported: Ended: it calls sys.exit(0), at leaving.py:2.\n"),
+        ("leaving:vjp", 2, "imported: Ended: it calls sys.exit(0), at leaving.py:2.\n"),
     ],
 )
 def test_code_that_ends_the_process(check, target, status, words):
