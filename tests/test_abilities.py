@@ -98,6 +98,7 @@ def test_a_gap_that_does_not_say_what_was_raised(function):
     said = "it raises ValueError: operands could not be broadcast together, at "
     assert told.startswith(f"stacks (more than one layer): {said}")
     assert told.endswith(f"test_abilities.py:{line(one_layer, 'raise ValueError')}")
+    assert report.skipped["check_stacks"].startswith(f"it needs L of at least 2: {said}")
     (note,) = report.notes
     assert "--require stacks" in note
     assert "--sizes L=1" in note

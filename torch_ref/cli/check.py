@@ -12,6 +12,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -205,6 +206,13 @@ def load_target(target: str) -> Implementation:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"target is {target!r} but must be package.module:object.")
+    if module_name.endswith(".py") or os.sep in module_name:
+        path = Path(module_name).with_suffix("")
+        named = path.name if path.is_absolute() or ".." in path.parts else ".".join(path.parts)
+        raise ValueError(
+            f"target is {target!r} but must be package.module:object, a module's name and not its "
+            f"file's: {named}:{attribute}, from the folder that it is imported from."
+        )
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:

@@ -54,6 +54,10 @@ class Abilities:
         """A phrase for each thing that it cannot do."""
         return tuple(self.lacking.values())
 
+    def raised_for(self, size: str) -> str:
+        """What it raises for more than one of "B" or "L", ": it raises ...", or ""."""
+        return self.lacking.get(SIZE_WORDS[size], "").removeprefix(_MORE[size])
+
 
 @dataclass(frozen=True)
 class _Trial:

@@ -320,7 +320,7 @@ def _size_refused(check: Check, bound: Mapping[str, int], abilities: Abilities) 
     for size, wanted in check.sizes.items():
         least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
         if least > 1 and not able.get(size, True):
-            return f"it needs {size} of at least {least}"
+            return f"it needs {size} of at least {least}{abilities.raised_for(size)}"
         # More than a check would draw is no obstacle, but where it is for just so many steps.
         exactly = size == "T" and least == most
         if size in bound and (bound[size] < least or (exactly and bound[size] > most)):
