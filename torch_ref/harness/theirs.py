@@ -15,7 +15,7 @@ from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.program import MalformedResult, ProgramCrashed, ProgramTimedOut
 
 _NOTE = "Raised by the implementation under test."
-_OURS = Path(__file__).parents[1]
+_OURS = Path(__file__).resolve().parents[1]
 _LIBRARIES = tuple(
     Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")
 )
