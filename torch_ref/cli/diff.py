@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from torch_ref.cli.page import Html, check_outputs
+from torch_ref.cli.progress import doing
 from torch_ref.cli.window import (
     Batch,
     DType,
@@ -66,7 +67,7 @@ def diff(
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()
-    with Console(stderr=True).status("comparing"):
+    with doing("comparing"):
         comparison = diff_gradients(case)
     seconds = time.perf_counter() - started
     reproduce = window.again("diff", case) + ("" if blind else " --no-blind-spots")
@@ -106,5 +107,5 @@ def _blindness(case: Case) -> Blindness | None:
     products = layers * steps * batch * 4 * hidden * (inputs + hidden)
     if layers * steps > MOST_STEPS or products > MOST_PRODUCTS:
         return None
-    with Console(stderr=True).status("looking for what this case cannot show"):
+    with doing("looking for what this case cannot show"):
         return blind_spots(case, sides=sides_of(case))

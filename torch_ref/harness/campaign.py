@@ -27,7 +27,7 @@ from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
 from torch_ref.harness.program import MalformedResult
-from torch_ref.harness.search import Failure, Found, search, try_check
+from torch_ref.harness.search import UNJUDGED, Failure, Found, raising_cases, search, try_check
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
 
@@ -58,6 +58,9 @@ class CheckReport:
         arrangement: the layout itself, where it is known.
         coarse_tanh: whether its tanh loses the digits of a small argument.
         unverified: what the implementation cannot be asked.
+        notes: on what of that it raises, and how to say whether it should.
+        raising: checks of sizes of which it raises though it is meant to take them: of all other
+            checks nothing is known to be raised.
         examples: how many cases were run. seconds: how long it took.
     """
 
@@ -76,6 +79,8 @@ class CheckReport:
     layout: str = ""
     arrangement: Layout | None = None
     coarse_tanh: bool = False
+    notes: tuple[str, ...] = ()
+    raising: frozenset[str] = frozenset()
 
     @property
     def verdict(self) -> str:
@@ -135,6 +140,11 @@ def check_implementation(
     else:
         found = [try_check(check, subject, case) for check in runnable]
 
+    # Of what no case could be run or judged nothing is known: it neither holds nor fails.
+    unjudged = [f.check for f in found if f.examples == 0]
+    reasons |= dict.fromkeys(unjudged, UNJUDGED)
+    found = [f for f in found if f.examples]
+
     clipping = None
     if any(f.failure is not None and f.failure.comparison is not None for f in found):
         clipping = find_clipping(subject)
@@ -164,7 +174,7 @@ def check_implementation(
         skipped={name: reason for name, reason in reasons.items() if reason is not None},
         failures=(*unexpected, *too_good),
         tensors=_worst(found),
-        unverified=subject.abilities.unverified,
+        unverified=(*subject.abilities.unverified, *(f"{name}: {UNJUDGED}" for name in unjudged)),
         examples=sum(f.examples for f in found),
         seconds=time.perf_counter() - started,
         scale=find_scale(subject) if wrong and clipping is None else None,
@@ -172,6 +182,8 @@ def check_implementation(
         layout=layout,
         arrangement=resolved.layout if isinstance(resolved.layout, Layout) else None,
         coarse_tanh=subject.coarse_tanh,
+        notes=subject.abilities.notes,
+        raising=frozenset(check.name for check in runnable if raising_cases(check, subject)),
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
 
@@ -206,6 +218,11 @@ def _require_fitting(case: Case, implementation: Implementation) -> None:
         raise ValueError(
             f"the case is {case.dtype} but {name} is declared as {implementation.dtype}: choose a "
             f"case in that, or declare {case.dtype}."
+        )
+    if case.variant != implementation.variant:
+        raise ValueError(
+            f"the case is of {case.variant.describe()} but {name} is declared as "
+            f"{implementation.variant.describe()}: choose a case like that."
         )
     steps, batch, inputs = case.x.shape
     layers, _, hidden = case.h0.shape

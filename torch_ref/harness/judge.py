@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.abilities import OUTPUTS, SIZE_WORDS, Abilities
 from torch_ref.harness.contract import (
     Answer,
     Implementation,
@@ -69,6 +69,17 @@ class Subject:
     abilities: Abilities
     clipping: Clipping | None = None
     coarse_tanh: bool = False
+
+    @property
+    def lacking_required(self) -> tuple[str, ...]:
+        """Phrases for what it lacks and is required to have, but for sizes of which it raises."""
+        required, lacking = self.implementation.requires, self.abilities.lacking
+        raising = {SIZE_WORDS[size] for size in self.abilities.meant}
+        return tuple(
+            phrase
+            for name, phrase in lacking.items()
+            if name not in raising and ("all" in required or name in required)
+        )
 
     def answer(self, case: Case) -> Answer:
         """What it makes of a case, and what it did to it."""
