@@ -123,6 +123,8 @@ def _load(path: Path) -> tuple[Schedule, Text, TrainState]:
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{name} is a folder or a device but must be a file.")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -44,13 +44,15 @@ def alphabet(num_symbols: int) -> Text:
 def read_text(path: str | os.PathLike[str]) -> Text:
     """A UTF-8 text file, the characters that occur in it as the alphabet, in code point order.
 
+    A byte order mark in front is not one of them.
+
     Raises:
         ValueError: the file is missing, cannot be read, is not UTF-8, or is shorter than two
             characters (the second is what the first has to predict).
     """
     try:
         # newline="" keeps every character as it stands in the file.
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             text = file.read()
     except UnicodeDecodeError as error:
         raise ValueError(

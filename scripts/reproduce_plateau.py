@@ -1,4 +1,4 @@
-"""The questioner's experiments: what they saw, the closed form behind it, what comes out here.
+"""A bounded head that stops learning: what was observed, its closed form, what comes out here.
 
 python scripts/reproduce_plateau.py [--quick] [--figures docs/figures]
 

@@ -144,7 +144,9 @@ IMPLEMENTATIONS = {
 
 DIAGNOSES = {
     "finding": Diagnosis(Finding((MISTAKE,), 0.25), "", True, 0.0),
-    "unexplained": Diagnosis(None, "Right at T=1; wrong at T=2: dweight_hh_l0.", True, 0.0),
+    "unexplained": Diagnosis(
+        None, "Right at T=1; wrong at T=2: dweight_hh_l0.", True, 0.0, sought=True
+    ),
 }
 
 

@@ -1,12 +1,16 @@
 """`manual-lstm check` of code that does what it should not: a sentence, and the right status."""
 
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from exchange_files import loss_case, stack_case
 
+import manual_lstm
 from torch_ref import Implementation, check_implementation, save_case
 from torch_ref.cli import main
 
@@ -61,7 +65,11 @@ def too_few(params):
 
 
 class Class:
-    pass
+    def method(self, params, x, h0, c0):
+        return manual_lstm.vjp(params, x, h0, c0)
+
+
+instance = Class()
 
 
 def word(params, x, targets, h0, c0):
@@ -106,6 +114,11 @@ def prints(params, x, h0, c0):
     C.fputs(b"by C\\n", buffered)
     return manual_lstm.vjp(params, x, h0, c0)
 """
+
+
+def line(text):
+    """The number of the line of the zoo that has this."""
+    return ZOO[: ZOO.index(text)].count("\n") + 1
 
 
 @pytest.fixture
@@ -174,7 +187,7 @@ def test_an_answer_that_is_handed_on_though_it_cannot_be(check, monkeypatch, nam
     assert words in out
 
 
-@pytest.mark.parametrize("name", ["lists", "tensors", "big_endian"])
+@pytest.mark.parametrize("name", ["lists", "tensors", "big_endian", "instance.method"])
 def test_right_numbers_in_another_dress(check, name):
     """A tensor that wants a gradient, nested lists or big-endian numbers are called wrong."""
     status, out, err = check(f"zoo:{name}", "--examples", 20)
@@ -189,24 +202,29 @@ def test_right_numbers_in_another_dress(check, name):
         ("too_many", "(params, x, h0, c0, training)"),
         ("too_few", "(params)"),
         ("Class", "()"),
+        ("Class.method", "(self, params, x, h0, c0)"),
     ],
 )
 def test_a_callable_with_other_parameters(check, name, signature):
     """It is told what it takes and what it must take, before anything is run."""
     status, out, err = check(f"zoo:{name}")
     assert (status, out) == (2, "")
+    hints = {
+        "Class": ": it is a class, so give an instance of it, or a method of one",
+        "Class.method": ": it is a method, so give that of an instance",
+    }
     assert err == (
-        f"manual-lstm: zoo:{name} has the parameters {signature} but must take "
-        "(params, x, h0, c0) by position, of which h0 and c0 may be left out.\n"
+        f"manual-lstm: zoo:{name} has the parameters {signature} but must take (params, x, h0, c0) "
+        f"by position, of which h0 and c0 may be left out{hints.get(name, '')}.\n"
     )
 
 
 @pytest.mark.parametrize(
     ("target", "status", "words"),
     [
-        ("zoo:leaves", 3, "manual-lstm: zoo:leaves: Ended: it calls sys.exit(0)\n"),
-        ("zoo:mute", 3, "manual-lstm: zoo:mute: Ended: it raises Mute\n"),
-        ("leaving:vjp", 2, "'leaving:vjp' cannot be imported: Ended: it calls sys.exit(0).\n"),
+        ("zoo:leaves", 3, f"Ended: it calls sys.exit(0), at zoo.py:{line('sys.exit(0)')}\n"),
+        ("zoo:mute", 3, f"Ended: it raises Mute, at zoo.py:{line('raise Mute')}\n"),
+        ("leaving:vjp", 2, "imported: Ended: it calls sys.exit(0), at leaving.py:2.\n"),
     ],
 )
 def test_code_that_ends_the_process(check, target, status, words):
@@ -220,7 +238,8 @@ def test_code_that_ends_the_process_in_the_middle(check):
     """A campaign that stops without a report."""
     status, out, _ = check("zoo:leaves_late", "--examples", 40)
     assert status == 3
-    assert "It raises Ended: it calls sys.exit('bye')." in out
+    place = f"zoo.py:{line('bye')}"
+    assert f"It raises Ended: it calls sys.exit('bye'), at {place}." in out
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -237,7 +256,8 @@ def test_a_callable_that_does_not_come_back(check):
     """--timeout is for programs only, and a callable hangs for ever."""
     status, out, err = check("zoo:slow", "--timeout", 0.2)
     assert (status, out) == (4, "")
-    assert err == "manual-lstm: zoo:slow: TimeoutError: it was still running after 0.2 s\n"
+    said = f"TimeoutError: it was still running after 0.2 s, at zoo.py:{line('sleep(30)')}"
+    assert err == f"manual-lstm: zoo:slow: {said}\n"
 
 
 @pytest.mark.parametrize(
@@ -286,3 +306,21 @@ def test_a_case_of_another_precision_than_a_program_has(check, tmp_path):
     status, _, err = check("--command", "./mine {case} {result}", "--case", "case")
     assert status == 2
     assert "the case is float64 but ./mine {case} {result} is declared as float32" in err
+
+
+def test_a_report_that_is_lost_with_standard_error(check, tmp_path):
+    """Where standard error is full the report is not printed, though standard output is not."""
+    code = "from torch_ref.cli import main; main()"
+    words = [sys.executable, "-c", code, "check", "zoo:nan", "--examples", "20"]
+    root = str(Path(manual_lstm.__file__).parents[1])
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": root},
+        )
+    assert done.returncode == 1
+    assert "DISAGREES." in done.stdout

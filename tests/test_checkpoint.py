@@ -115,6 +115,10 @@ def test_another_file_than_a_checkpoint(tmp_path):
     path = tmp_path / "x.npz"
     with pytest.raises(ValueError, match="cannot be read: No such file"):
         load_checkpoint(path)
+    path.mkdir()
+    with pytest.raises(ValueError, match="is a folder or a device but must be a file"):
+        load_checkpoint(path)
+    path.rmdir()
     path.write_text("not an archive")
     with pytest.raises(ValueError, match=r"is torn or no \.npz file"):
         load_checkpoint(path)

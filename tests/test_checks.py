@@ -208,6 +208,16 @@ def test_a_mistake_that_its_check_does_not_catch_first(name):
     assert report.failures[0].case is not None or name == "check_shapes_and_dtypes"
 
 
+def test_a_failing_case_that_is_not_made_small():
+    """A wrong line that needs three units is shown on three, with one input and one step."""
+    report = check_implementation(
+        changed("dbias_l0", lambda g, *_: g * (1 + (len(g) >= 12))), examples=EXAMPLES
+    )
+    case = report.failures[0].case
+    assert report.failures[0].check == "check_one_step"
+    assert (case.x.shape, case.h0.shape) == ((1, 1, 1), (1, 1, 3))
+
+
 def test_correct_implementations_that_are_accused():
     """Every check holds for manual_lstm, in both forms."""
 

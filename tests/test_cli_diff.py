@@ -39,8 +39,10 @@ TENSOR_KEYS = {
     "max_rel",
     "max_ulp",
     "tolerance",
+    "used",
     "worst_index",
     "verdict",
+    "reason",
 }
 NAMES = {"loss", "h_n", "c_n", "dx", "dh0", "dc0", "dweight_ih_l0", "dweight_hh_l0", "dbias_l0"}
 
@@ -333,3 +335,12 @@ def test_one_symbol_that_cannot_be_compared(command):
         status, out, _ = command("diff", *words, "--json", "-")
         loss = json.loads(out)["tensors"][0]
         assert (status, loss["name"], loss["max_abs"], loss["max_rel"]) == (0, "loss", 0.0, 0.0)
+
+
+def test_a_default_that_the_help_loses(command):
+    """Brackets in a help text that are taken for markup, and not shown."""
+    status, out, _ = command("diff", "--help")
+    words = re.sub(r"[│\s]+", " ", out)
+    assert status == 0
+    assert "or I. [default: 26]" in words
+    assert "[default: as many as inputs]" in words

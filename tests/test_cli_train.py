@@ -51,6 +51,26 @@ def test_a_resume_that_repeats_loses_or_changes_a_window(tmp_path):
     assert (one / "c.npz").read_bytes() == (two / "c.npz").read_bytes()
 
 
+def test_a_long_run_that_is_lost_for_want_of_a_word(tmp_path):
+    """Without --resume the checkpoint, and the one before it, are replaced by a new run's."""
+    path, history = tmp_path / "c.npz", tmp_path / "h.jsonl"
+    words = ("train", *SMALL, "--checkpoint", path, "--history", history)
+    call(*words, "--windows", 5)
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    assert refused(*words, "--windows", 9) == (
+        f"checkpoint {str(path)!r} exists already, at window 5: go on from it with --resume, or to "
+        "begin anew choose another file or remove it."
+    )
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+    call(*words, "--windows", 9, "--resume")
+    assert load_checkpoint(path)[2].windows == 9
+    path.write_bytes(path.read_bytes()[:100])
+    assert refused(*words) == (
+        f"checkpoint {str(path)!r} exists already: choose another file or remove it."
+    )
+    call("train", *SMALL, "--windows", 2, "--checkpoint", path, "--compare")  # which writes none
+
+
 def test_a_report_that_is_not_json_or_has_company():
     """--json - prints JSON and nothing else, with the floor, the loss and the rate."""
     report = json.loads(call("train", *SMALL, "--windows", 3, "--json", "-").stdout)
@@ -128,7 +148,7 @@ def test_a_prediction_without_its_probabilities(tmp_path):
 
 
 def test_a_plateau_that_is_explained_wrongly(tmp_path):
-    """The questioner's losses are put where they belong, from a number or a history."""
+    """The losses that were observed are put where they belong, from a number or a history."""
     text = call("plateau", "--classes", 26, "--loss", "2.35").stdout
     for words in ("1.47782", "3.25810", "<- the loss", "below 1.4778", "a linear layer between"):
         assert words in " ".join(text.split())

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch_ref.diagnosis.planted import planted_loss, planted_vjp
 from torch_ref.diagnosis.table import Table, backward_table
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
+from torch_ref.harness.checks import check_called_twice
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.judge import Subject
 from torch_ref.harness.subject import subject_of
@@ -314,6 +316,36 @@ def _reordered(params: Any, x: Any, h0: Any, c0: Any) -> Any:
     return tuple(each[..., flip] for each in outputs), back
 
 
+_call = count()
+
+
+def _in_another_order_each_time(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+    """As threads add up: every other call is `_reordered`."""
+    return (manual_lstm.vjp, _reordered)[next(_call) % 2](params, x, h0, c0)
+
+
+def test_an_order_of_sums_that_is_taken_for_something_kept() -> None:
+    """A correct LSTM of many threads, two runs of which are not equal to the bit."""
+    subject = subject_of(Implementation("threads", vjp=_in_another_order_each_time))
+    case = sized_case({"T": 4, "B": 2, "I": 3, "H": 8, "L": 1})
+    first, second = subject.run(case), subject.run(case)
+    assert any(np.any(first[name] != second[name]) for name in first)
+    check_called_twice(subject, case)
+
+
+def test_gradients_of_zero_that_a_loop_is_blamed_for() -> None:
+    """Nothing but zeros, which a loop that leaves out all steps would give as well."""
+
+    def spoil(gradients: dict[str, Any], x: Any) -> None:
+        gradients.update({name: 0 * value for name, value in gradients.items()})
+
+    diagnosis = diagnose(spoiled(spoil), seconds=0)
+    assert diagnosis.wrong
+    assert diagnosis.finding is None
+    assert not diagnosis.sought
+    assert diagnosis.located.startswith("Every gradient is exactly 0")
+
+
 @pytest.mark.parametrize(
     "implementation",
     [
@@ -321,6 +353,7 @@ def _reordered(params: Any, x: Any, h0: Any, c0: Any) -> Any:
         loss_and_grads,
         autograd_vjp,
         _reordered,
+        _in_another_order_each_time,
         Implementation("float32", vjp=manual_lstm.vjp, dtype="float32"),
         *(
             Implementation(

@@ -29,13 +29,13 @@ from exchange_files import (
 
 from torch_ref.compare.diff import run_manual
 from torch_ref.harness.exchange import (
-    OPTIONAL_RESULTS,
     load_case,
     load_result,
     read_case,
     save_case,
     save_result,
 )
+from torch_ref.harness.exchange_rules import OPTIONAL_RESULTS
 
 CASES = {
     "stack": stack_case,
@@ -60,6 +60,13 @@ def test_no_bit_is_lost_on_the_way(tmp_path: Path, kind: str, dtype: Any, form: 
     save_result(results, case, tmp_path / f"result{form}")
     assert_same_bits(load_result(tmp_path / f"result{form}", loaded), results)
     assert len(os.listdir(tmp_path)) == 2
+
+
+def test_a_case_in_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
+    """`--out DIR/case` is refused until somebody has made DIR."""
+    case, path = stack_case(), tmp_path / "new" / "newer" / "case"
+    save_case(case, path)
+    np.testing.assert_array_equal(load_case(path).x, case.x)
 
 
 def test_files_are_what_every_reader_of_their_format_reads(tmp_path: Path) -> None:

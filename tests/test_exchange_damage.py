@@ -20,7 +20,6 @@ from exchange_files import (
     SIZES,
     X,
     arrays_of,
-    assert_same_bits,
     loss_case,
     npy,
     put,
@@ -273,39 +272,6 @@ def test_nothing_is_overwritten(tmp_path: Path, form: str) -> None:
         save_case(loss_case(), path)
     assert os.listdir(tmp_path) == [path.name]
     assert path.is_symlink()
-
-
-def test_an_empty_folder_is_filled_and_one_that_holds_anything_is_not(tmp_path: Path) -> None:
-    """The {result} that a program is given is refused, or something of somebody's is lost."""
-    for name in ("empty", "full", "empty.npz", "linked"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "full/.hidden").write_text("mine")
-    (tmp_path / "link").symlink_to("linked")
-    save_case(loss_case(), tmp_path / "empty")
-    assert_same_bits(arrays_of(load_case(tmp_path / "empty")), arrays_of(loss_case()))
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    for name in ("empty", "full", "empty.npz", "link"):
-        with pytest.raises(ValueError, match=rf"{name} exists already: choose another path"):
-            save_case(loss_case(), tmp_path / name)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
-
-
-def test_a_folder_that_is_filled_meanwhile_keeps_what_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two programs write to one folder, which was empty when both looked."""
-    rename = Path.rename
-
-    def fill_and_rename(path: Path, target: Path) -> Path:
-        (target / "theirs").write_text("first")
-        return rename(path, target)
-
-    (tmp_path / "case").mkdir()
-    monkeypatch.setattr(Path, "rename", fill_and_rename)
-    with pytest.raises(ValueError, match=r"case cannot be written: Directory not empty\."):
-        save_case(loss_case(), tmp_path / "case")
-    assert os.listdir(tmp_path) == ["case"]
-    assert (tmp_path / "case/theirs").read_text() == "first"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import manual_lstm as ml
-from torch_ref import check_implementation
+from torch_ref import Implementation, check_implementation
 from torch_ref.harness.judge import Clipping
+from torch_ref.reports.as_json import check_json
 
 
 def scaled(factor):
@@ -46,6 +47,7 @@ def test_a_common_ratio_that_is_not_found(words, factor):
     assert report.verdict == "disagree"
     assert report.scale is not None
     assert report.scale.words == words
+    assert check_json(report, "")["scale"] == report.scale.ratio
 
 
 def test_a_ratio_that_is_not_common():
@@ -65,22 +67,34 @@ def test_a_ratio_that_is_not_common():
     assert report.scale is None
 
 
+def summed(params, x, targets, h0, c0):
+    """The character model with a loss that is a sum over steps and batch."""
+    model = ml.CharModel(x.shape[2], h0.shape[2], len(h0))
+    loss, gradients = model.loss_and_grads(params, x, targets, h0, c0)
+    count = targets.dtype.type(targets.size)
+    return loss * count, {name: g * g.dtype.type(count) for name, g in gradients.items()}
+
+
 def test_a_summed_loss_that_is_called_wrong():
     """A loss that is a sum is right where it says so, and T times too large where not."""
-    from torch_ref import Implementation
-
-    def loss_and_grads(params, x, targets, h0, c0):
-        model = ml.CharModel(x.shape[2], h0.shape[2], len(h0))
-        loss, gradients = model.loss_and_grads(params, x, targets, h0, c0)
-        count = targets.dtype.type(targets.size)
-        return loss * count, {name: g * g.dtype.type(count) for name, g in gradients.items()}
-
-    said = Implementation("sum", loss_and_grads=loss_and_grads, reduction="sum")
+    said = Implementation("sum", loss_and_grads=summed, reduction="sum")
     assert check_implementation(said, examples=30).verdict == "agree"
-    unsaid = check_implementation(loss_and_grads, examples=30)
+    unsaid = check_implementation(summed, examples=30)
     assert unsaid.scale is not None
     assert unsaid.scale.words == "T B"
     assert 'reduction="sum"' in unsaid.scale.sentence
+
+
+def test_a_summed_loss_with_a_wider_budget_than_a_mean():
+    """A sum that is off by 1e-12 of itself, some hundred roundings, passes."""
+
+    def off(params, x, targets, h0, c0):
+        loss, gradients = summed(params, x, targets, h0, c0)
+        return loss * (1 + 1e-12), gradients
+
+    said = Implementation("sum", loss_and_grads=off, reduction="sum", dtype="float64")
+    report = check_implementation(said, examples=30)
+    assert [each.name for each in report.tensors if each.verdict == "disagree"] == ["loss"]
 
 
 def clipped(kind, limit, weights_only=False):

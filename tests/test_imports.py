@@ -22,14 +22,17 @@ package = importlib.import_module(sys.argv[1])
 if sys.argv[2] == "all":
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
+if sys.argv[2] == "names":
+    for name in set(package.__all__) - set(sys.argv[3:]):
+        getattr(package, name)
 print(json.dumps([package.__file__, sorted({name.split(".")[0] for name in sys.modules})]))
 """
 
 
-def loaded_by(package, extent, path):
+def loaded_by(package, extent, path, *without):
     """The top-level modules of a fresh interpreter that has imported a package found on `path`."""
     done = subprocess.run(
-        [sys.executable, "-c", EVERY_MODULE, package, extent],
+        [sys.executable, "-c", EVERY_MODULE, package, extent, *without],
         capture_output=True,
         text=True,
         check=True,
@@ -59,10 +62,16 @@ def test_a_check_for_torch_that_cannot_fail(tmp_path, module):
 
 
 def test_a_reference_that_needs_the_test_tools():
-    """`import torch_ref` loads neither pytest nor Hypothesis."""
-    loaded = loaded_by("torch_ref", "package", TORCH_REF.parent)
+    """Only what draws cases, or is for pytest, loads Hypothesis or pytest."""
+    drawing = ("cases", "check_implementation", "parameters", "parametrize_with_checks")
+    loaded = loaded_by("torch_ref", "names", TORCH_REF.parent, *drawing)
     assert "torch" in loaded
     assert not loaded & {"pytest", "_pytest", "hypothesis"}
+
+
+def test_a_package_that_makes_its_command_wait_for_torch():
+    """Before `import torch_ref` is done, Ctrl-C is nobody's but Python's: a traceback."""
+    assert not loaded_by("torch_ref", "package", TORCH_REF.parent) & {"torch", "numpy"}
 
 
 def imports(path, root):

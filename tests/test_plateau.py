@@ -64,7 +64,7 @@ def test_a_floor_of_another_output_range(classes, low, high):
 
 
 def test_a_number_of_the_questions_that_is_another():
-    """The questioner's own numbers, to the digits that are quoted of them."""
+    """The observed numbers, to the digits that are quoted of them."""
     assert f"{lowest_loss(26):.4f}" == "1.4778"
     assert f"{uniform_loss(26):.3f}" == "3.258"
     assert f"{highest_loss(26):.1f}" == "5.2"

@@ -1,6 +1,8 @@
 """What the emulated rounding must not leave out: errors that repeat, and errors of a library."""
 
 from dataclasses import replace
+from fractions import Fraction
+from itertools import accumulate, permutations
 
 import numpy as np
 import pytest
@@ -16,6 +18,18 @@ from torch_ref.compare.budget import (
 from torch_ref.oracles.equations import solve, unrounded
 
 QUANTILE = false_alarm_quantile()
+
+
+def test_a_sum_whose_partial_sums_round_less_than_they_do():
+    """The mean square over every order of five products, each partial sum and product rounded."""
+    a, b = np.array([[3.0, -1.0, 4.0, 1.0, 5.0]]), np.array([[2.0], [7.0], [1.0], [-8.0], [2.0]])
+    products = [int(each) for each in a[0] * b[:, 0]]
+    orders = list(permutations(products))
+    squares = [total**2 for order in orders for total in list(accumulate(order))[1:]]
+    exact = Fraction(sum(squares), len(orders)) + sum(each**2 for each in products)
+    found = module._summation_size(a, b, a @ b)
+    # sums and products of positive numbers, ten at most, and a root
+    assert abs(found[0, 0] ** 2 - float(exact)) <= 10 * np.finfo(float).eps * float(exact)
 
 
 def constant_case(forget, steps=150):

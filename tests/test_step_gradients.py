@@ -26,6 +26,7 @@ from torch_ref import (
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.catalogue import catalogue
 from torch_ref.diagnosis.interpreter import gradients
+from torch_ref.diagnosis.locate import walked_back
 from torch_ref.diagnosis.planted import planted_vjp
 from torch_ref.diagnosis.quantities import quantities
 from torch_ref.diagnosis.table import backward_table
@@ -33,6 +34,7 @@ from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.layout import Layout
+from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.equations import is_step_gradient, solve
 from torch_ref.oracles.truth import truth
 from torch_ref.oracles.variant import Variant
@@ -220,6 +222,20 @@ def spoiled(spoil: Callable[[dict[str, Any]], None]) -> Implementation:
         return outputs, spoiling
 
     return Implementation("spoiled", vjp=vjp)
+
+
+def test_cell_that_is_blamed_for_what_its_peephole_sends_it() -> None:
+    """A walk that comes to dc before dz of o, which a peephole adds to dc: (35)."""
+
+    def spoil(found: dict[str, Any]) -> None:
+        hidden = found["dc_l0"].shape[-1]
+        found["dz_l0"][..., 3 * hidden :] *= 2
+        found["dbias_l0"] = found["dz_l0"].sum(axis=(0, 1))
+        found["dc_l0"] *= 2
+
+    first = walked_back(subject_of(spoiled(spoil)), seed=0)
+    assert first is not None
+    assert (first.tensor, first.gate) == ("dz_l0", "o")
 
 
 def _late_forget_gate(found: dict[str, Any]) -> None:

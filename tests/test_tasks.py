@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from manual_lstm import Text, alphabet, one_hot, read_text, window
 
+MARK = "\ufeff"  # the byte order mark
+
 
 def test_an_alphabet_in_another_order():
     """26 symbols are a to z, 2 are "ab", and 56 are all different."""
@@ -19,8 +21,13 @@ def test_an_alphabet_in_another_order():
     assert alphabet(56).indices.tolist() == list(range(56))
 
 
-@given(text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2))
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"]), min_size=2).filter(
+        lambda text: text[0] != MARK
+    )
+)
 @example(text="a\r\nb\rc\n")
+@example(text=f"a{MARK}")
 def test_a_text_that_comes_back_changed(text, tmp_path_factory):
     """The indices spell the file, line ends and all, and the symbols are sorted."""
     path = tmp_path_factory.mktemp("text") / "text.txt"
@@ -29,6 +36,13 @@ def test_a_text_that_comes_back_changed(text, tmp_path_factory):
         read = read_text(given_path)
         assert "".join(read.symbols[k] for k in read.indices) == text
         assert list(read.symbols) == sorted(set(text))
+
+
+def test_a_byte_order_mark_that_is_learnt(tmp_path):
+    """Text from some editors has one symbol more than it seems to, at the very start."""
+    path = tmp_path / "text.txt"
+    path.write_bytes("ab".encode("utf-8-sig"))
+    assert read_text(path).symbols == ("a", "b")
 
 
 @given(

@@ -26,6 +26,7 @@ LONGEST = 1000
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # in "rich" a bracket in a help text is lost
     help="Verify a hand-written LSTM: forward, backward, loss.",
 )
 app.command()(diff)
@@ -76,5 +77,9 @@ def main() -> None:
 
 def _stop(message: str, status: int = 2) -> NoReturn:
     # One line, also where the message is an implementation's own and prints an array.
-    sys.stderr.write(f"manual-lstm: {' '.join(message.split())[:LONGEST]}\n")
+    try:
+        sys.stderr.write(f"manual-lstm: {' '.join(message.split())[:LONGEST]}\n")
+        sys.stderr.flush()
+    except OSError:  # the status still tells
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     sys.exit(status)

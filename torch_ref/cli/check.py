@@ -12,6 +12,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.page import Html, check_outputs
+from torch_ref.cli.progress import doing
 from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
@@ -32,7 +34,7 @@ from torch_ref.harness.failing import save_failing
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
-from torch_ref.harness.theirs import is_theirs, theirs
+from torch_ref.harness.theirs import is_theirs, raised, theirs
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
@@ -69,6 +71,13 @@ def check(
             help='What a program does not take: "h0,c0,dh_n,dc_n" or some; without a head "dy".'
         ),
     ] = "",
+    sizes: Annotated[
+        str, typer.Option(metavar="H=26,B=1", help="It is bound to these, of T, B, I, H, L.")
+    ] = "",
+    require: Annotated[
+        str,
+        typer.Option(metavar="stacks,dx", help="A failure if not verified; all: whatever it is."),
+    ] = "",
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
     timeout: Annotated[
@@ -86,6 +95,7 @@ def check(
     Give package.module:object, a callable or an Implementation, or a program with --command, or
     with --dump a folder that holds a case (`manual-lstm case --out DIR/case`) and the result that
     your LSTM wrote for it (DIR/result).
+
     Exit status 0: it agrees with the truth. 1: it disagrees. 2: wrong usage or input.
     3: it crashed. 4: it ran out of time.
     """
@@ -107,7 +117,7 @@ def check(
             head=head.inside,
             dtype=dtype.value,
             timeout=timeout,
-            without=frozenset(name.strip() for name in without.split(",") if name.strip()),
+            without=frozenset(_listed(without)),
         )
     else:
         assert target is not None
@@ -118,18 +128,24 @@ def check(
         if layout is not None:
             found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
             implementation = replace(implementation, layout=found)
+    implementation = replace(
+        implementation,
+        sizes={**implementation.sizes, **_sizes(sizes)},
+        requires=implementation.requires | {*_listed(require)},
+    )
     words = ["check", *_same_implementation(target, command, head.value, without)]
     words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
     words += ["--timeout", f"{timeout:g}"] if timeout is not None else []
+    words += ["--sizes", sizes] if sizes else []
+    words += ["--require", require] if require else []
     try:
         with _prints_to_stderr():
             report = _run(implementation, case, examples, jobs, seed)
     except Exception as error:
         if isinstance(error, ValueError) and not is_theirs(error):
             raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
+        sys.stderr.write(f"manual-lstm: {implementation.name}: {raised(error)}\n")
         raise typer.Exit(_status_of(error)) from None
 
     words += ["--case", case] if case is not None else _kept(report, examples, seed)
@@ -140,6 +156,20 @@ def check(
         maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
     _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
+
+
+def _listed(words: str) -> list[str]:
+    return [word.strip() for word in words.split(",") if word.strip()]
+
+
+def _sizes(words: str) -> dict[str, int]:
+    """The sizes of "H=26,B=1"; what they may be is the Implementation's to say."""
+    pairs = [word.partition("=") for word in _listed(words)]
+    if not all(value.strip().isdecimal() for _, _, value in pairs):
+        raise ValueError(
+            f"--sizes is {words!r} but must be sizes and whole numbers: --sizes H=26,I=26,B=1."
+        )
+    return {name.strip(): int(value) for name, _, value in pairs}
 
 
 def _kept(report: CheckReport, examples: int, seed: int) -> list[str]:
@@ -180,17 +210,20 @@ def load_target(target: str) -> Implementation:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ValueError(f"target is {target!r} but must be package.module:object.")
+    if module_name.endswith(".py") or os.sep in module_name:
+        path = Path(module_name).with_suffix("")
+        named = path.name if path.is_absolute() or ".." in path.parts else ".".join(path.parts)
+        raise ValueError(
+            f"target is {target!r} but must be package.module:object, a module's name and not its "
+            f"file's: {named}:{attribute}, from the folder that it is imported from."
+        )
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
         with theirs():
             found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"target {target!r} cannot be imported: {error}.") from None
     except Exception as error:
-        raise ValueError(
-            f"target {target!r} cannot be imported: {type(error).__name__}: {error}."
-        ) from None
+        raise ValueError(f"target {target!r} cannot be imported: {raised(error)}.") from None
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ValueError(f"target {target!r}: {module_name} has no {attribute}.")
@@ -205,7 +238,7 @@ _NOT_OF_USE = {
         ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
     ),
     **dict.fromkeys(
-        ("case", "examples", "jobs", "timeout", "seed"),
+        ("case", "examples", "jobs", "timeout", "seed", "sizes", "require"),
         (("target", "command"), "nothing is run for --dump"),
     ),
 }
@@ -261,7 +294,7 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
     """
     wrong = report.failures
     if not report.dtypes:
-        with Console(stderr=True).status("looking for what explains this, with I = H"):
+        with doing("looking for what explains this, with I = H"):
             try:
                 return diagnose(implementation, seed=seed, seconds=0)
             except Exception:  # its report says what cannot be read
@@ -270,19 +303,20 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
         failure.comparison is not None or failure.check == check_called_twice.__name__
         for failure in wrong
     )
-    if not numbers or any(failure.error is not None for failure in wrong):
+    crashed = [failure for failure in wrong if failure.error is not None]
+    if not numbers or any(failure.check not in report.raising for failure in crashed):
         return None
     simpler = report.scale is not None or report.clipping is not None
     simpler |= wrong[0].check == check_shapes_and_dtypes.__name__
     compared = [failure.case for failure in wrong if failure.comparison is not None]
     looking = "looking for what explains this"
-    with Console(stderr=True).status(looking) as status:
+    with doing(looking) as tell:
         return diagnose(
             implementation,
             seconds=0.0 if simpler else PAIR_SECONDS,
             seed=seed,
             case=compared[0] if compared else None,
-            tell=lambda what: status.update(f"{looking}: {what}"),
+            tell=lambda what: tell(f"{looking}: {what}"),
         )
 
 

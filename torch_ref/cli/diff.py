@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from torch_ref.cli.page import Html, check_outputs
+from torch_ref.cli.progress import doing
 from torch_ref.cli.window import (
     Batch,
     DType,
@@ -22,7 +23,7 @@ from torch_ref.cli.window import (
     TextFile,
     Window,
 )
-from torch_ref.compare.diff import diff_gradients
+from torch_ref.compare.diff import diff_gradients, sides_of
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots, hides
 from torch_ref.diagnosis.maps import maps_of_diff
 from torch_ref.oracles.case import Case
@@ -59,13 +60,14 @@ def diff(
     Both are given the same weights, a window of text (a..z repeated, unless --text says
     otherwise), a state from the window before and gradients from the window after; with
     --head none, inputs and the gradient of every output, all drawn at random.
+
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
     check_outputs(html, json)
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()
-    with Console(stderr=True).status("comparing"):
+    with doing("comparing"):
         comparison = diff_gradients(case)
     seconds = time.perf_counter() - started
     reproduce = window.again("diff", case) + ("" if blind else " --no-blind-spots")
@@ -105,5 +107,5 @@ def _blindness(case: Case) -> Blindness | None:
     products = layers * steps * batch * 4 * hidden * (inputs + hidden)
     if layers * steps > MOST_STEPS or products > MOST_PRODUCTS:
         return None
-    with Console(stderr=True).status("looking for what this case cannot show"):
-        return blind_spots(case)
+    with doing("looking for what this case cannot show"):
+        return blind_spots(case, sides=sides_of(case))

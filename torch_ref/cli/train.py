@@ -1,6 +1,7 @@
 """`manual-lstm train`: truncated back-propagation, by hand, by the twin, or by both."""
 
 import math
+import os
 import shlex
 import sys
 import time
@@ -93,7 +94,8 @@ def train(
         bool, typer.Option("--compare", help="Both, until they part beyond rounding.")
     ] = False,
     checkpoint: Annotated[
-        str | None, typer.Option(metavar="FILE.npz", help="Where the state is kept.")
+        str | None,
+        typer.Option(metavar="FILE.npz", help="Where the state is kept; new, or --resume."),
     ] = None,
     save_every: Annotated[int, typer.Option(min=0, help="Windows; 0: at the end.")] = 0,
     resume: Annotated[
@@ -130,6 +132,8 @@ def train(
         raise ValueError("--resume goes on from a checkpoint, so --checkpoint must be given too.")
     require_writable(json, "--json file")
     require_writable(checkpoint, "checkpoint")
+    if checkpoint is not None and not resume and not compare:
+        _require_new(checkpoint)
     for drawn in (plot, monitor_plot):
         require_writable(drawn, "plot")
     if plot is not None or monitor_plot is not None:
@@ -220,6 +224,22 @@ def train(
     if json != "-":
         _print(schedule, report, last, sink.sizes)
     raise typer.Exit(130 if ending == "interrupted" else 0)
+
+
+def _require_new(checkpoint: str) -> None:
+    """ValueError where a run that was not resumed would take the place of another."""
+    if not os.path.lexists(checkpoint):
+        return
+    try:
+        windows = load_checkpoint(checkpoint)[2].windows
+    except ValueError:
+        raise ValueError(
+            f"checkpoint {checkpoint!r} exists already: choose another file or remove it."
+        ) from None
+    raise ValueError(
+        f"checkpoint {checkpoint!r} exists already, at window {windows}: go on from it with "
+        "--resume, or to begin anew choose another file or remove it."
+    )
 
 
 class _Sink:

@@ -27,17 +27,18 @@ class Blindness:
     why: tuple[str, ...]
 
 
-def blind_spots(case: Case, compared: Collection[str] | None = None) -> Blindness:
+def blind_spots(
+    case: Case, compared: Collection[str] | None = None, *, sides: int = 1
+) -> Blindness:
     """Which mistakes of the catalogue a comparison on this case would let pass.
 
     Args:
         case: of float32 or float64, whose precision decides what is seen.
         compared: the gradients that are compared; None is all of them.
     """
-    head = None if case.targets is None else "linear" if "weight_out" in case.params else "bounded"
     beyond = bool(case.dh_n.any() or case.dc_n.any())
-    known = catalogue(case.variant, head, beyond or head is None)
-    allowed = error_budget(case).allowed
+    known = catalogue(case.variant, case.head, beyond or case.head is None)
+    allowed = error_budget(case, sides=sides).allowed
     forward = quantities(case.astype(np.float64))
     beside = solved(known.table, forward)
     right = gradients(known.table, forward, beside=beside)

@@ -58,6 +58,7 @@ class Diagnosis:
         seconds: how long it took.
         first_wrong: where the gradients at every step first are wrong, or that none of them is,
             if the implementation returns any.
+        sought: whether the catalogue was searched for what explains it.
     """
 
     finding: Finding | None
@@ -65,6 +66,7 @@ class Diagnosis:
     wrong: bool
     seconds: float
     first_wrong: FirstWrong | None = None
+    sought: bool = False
 
 
 def diagnose(
@@ -94,7 +96,6 @@ def diagnose(
     known_wrong = gather(subject, case) if case is not None else None
     if known_wrong is not None:
         evidence.append(known_wrong)
-    finding, located, so_far = None, "", ""
     if all(each.all_right for each in evidence):
         evidence += _gather_unusual(subject, seed + len(SIZES))
     if all(each.all_right for each in evidence) and (square := _stacked(subject)) is not None:
@@ -102,35 +103,64 @@ def diagnose(
         if not all(each.all_right for each in of_square):
             subject, evidence = square, of_square
     wrong = not all(each.all_right for each in evidence)
-    try:
-        small = draw_case(subject, SIZES[0], seed)
-        same = [
-            each for each in evidence if np.array_equal(each.case.x, given_case(subject, small).x)
-        ]
-        kept, located = find_kept(subject, small, same[:1])
-    except Exception:  # a crash is a finding of the campaign's
-        kept, located = None, ""
-    if kept is not None:
-        finding = Finding((kept,), 1.0)
-    elif wrong and not located:
-        if all(each.forward_right for each in evidence):
-            finding, so_far = _explain(subject, evidence, seed, started + seconds, tell)
-        else:
-            tell("the forward pass")
-            finding = explain_forward(subject, seed, started + seconds)
-        if finding is None:
-            located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
-            if so_far:
-                located = f"{located} {so_far}"
-    elif not wrong and not located:
+    finding, located = _kept(subject, evidence, seed)
+    if wrong and finding is None and not located:
+        located = _nothing_returned(evidence)
+    sought = wrong and finding is None and not located
+    if sought:
+        finding, located = _seek(subject, evidence, seed, started + seconds, tell)
+    elif not wrong and finding is None and not located:
         modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
         finding = Finding((modified,), 0.0) if modified else None
         located = "" if finding else _misshapen(subject, seed)
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
-    found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong)
+    found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong, sought)
     layout = subject.implementation.layout
     return _in_their_words(found, layout) if isinstance(layout, Layout) else found
+
+
+def _kept(subject: Subject, evidence: Sequence[Evidence], seed: int) -> tuple[Finding | None, str]:
+    """What is kept from the last call, or a sentence that something is; None and "" if nothing."""
+    try:
+        small = draw_case(subject, SIZES[0], seed)
+        x = given_case(subject, small).x
+        same = [each for each in evidence if np.array_equal(each.case.x, x)]
+        kept, located = find_kept(subject, small, same[:1])
+    except Exception:  # a crash is a finding of the campaign's
+        return None, ""
+    return (Finding((kept,), 1.0) if kept else None), located
+
+
+def _nothing_returned(evidence: Sequence[Evidence]) -> str:
+    """That all gradients are 0, of which every loop through no step would be an explanation."""
+    gradients = [value for each in evidence for value in each.actual.values()]
+    if not gradients or any(value.any() for value in gradients):
+        return ""
+    return (
+        "Every gradient is exactly 0 in every case: is the LSTM run, and is what it computes "
+        "returned?"
+    )
+
+
+def _seek(
+    subject: Subject,
+    evidence: list[Evidence],
+    seed: int,
+    until: float,
+    tell: Callable[[str], None],
+) -> tuple[Finding | None, str]:
+    """What explains that something is wrong; failing that, where it first is."""
+    so_far = ""
+    if all(each.forward_right for each in evidence):
+        finding, so_far = _explain(subject, evidence, seed, until, tell)
+    else:
+        tell("the forward pass")
+        finding = explain_forward(subject, seed, until)
+    if finding is not None:
+        return finding, ""
+    located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
+    return None, f"{located} {so_far}".rstrip()
 
 
 def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:

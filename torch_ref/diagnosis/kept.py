@@ -11,7 +11,7 @@ from torch_ref.diagnosis.catalogue import Mistake
 from torch_ref.diagnosis.evidence import Evidence
 from torch_ref.diagnosis.render import joined
 from torch_ref.diagnosis.unknown import simplest
-from torch_ref.harness.judge import Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import Inconclusive, Subject, apart, expected_of
 from torch_ref.oracles.case import Case, Results
 
 _WEIGHTS = ("dweight", "dbias")
@@ -39,6 +39,8 @@ def find_kept(
 ) -> tuple[Mistake | None, str]:
     """Whether a second call on the same case gives something else, and why.
 
+    What rounding in another order explains is not something else.
+
     Args:
         earlier: what it made of the same case before.
 
@@ -48,10 +50,11 @@ def find_kept(
     """
     first = {name: np.array(value) for name, value in subject.run(case).items()}
     second = {name: np.array(value) for name, value in subject.run(case).items()}
+    _, allowed = expected_of(subject, case)
     differing = [
         name
         for name, value in first.items()
-        if name in second and not np.array_equal(value, second[name], equal_nan=True)
+        if name in second and apart(value, second[name], allowed.get(name, 0))
     ]
     if not differing:
         return None, _another_than(first, earlier)
@@ -80,7 +83,7 @@ def _another_than(now: Results, earlier: Sequence[Evidence]) -> str:
         differing = [
             name
             for name, value in before.actual.items()
-            if name in now and not np.array_equal(value, now[name], equal_nan=True)
+            if name in now and apart(value, now[name], before.allowed[name])
         ]
         if differing:
             return (

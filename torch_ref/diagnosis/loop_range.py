@@ -54,7 +54,8 @@ def match_loop_range(
     wrong = [each for each in evidence if not each.right]
     if not wrong or len({len(each.case.x) for each in evidence}) < 2:
         return None
-    for count in range(1, max(len(each.case.x) for each in wrong) + 1):
+    # Of a loop through no step at all, or through all of them, nothing is left to be explained.
+    for count in range(1, max(len(each.case.x) for each in wrong)):
         for loop in (
             LoopRange(_leaves_out(count), partial(min, count)),
             LoopRange(_only_the_last(count), partial(_but_the_last, count)),

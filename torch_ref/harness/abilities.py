@@ -1,11 +1,15 @@
 """What an implementation can do, found by trying; the rest is reported as not verified."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import Answer, Implementation, run_implementation
+from torch_ref.harness.layout import Layout
+from torch_ref.harness.meant import half_done
+from torch_ref.harness.theirs import it_raises
 from torch_ref.oracles.case import Case
 
 OUTPUTS = ("loss", "y", "h_n", "c_n")
@@ -16,6 +20,9 @@ _PARTS = {
     "dh_n": "the upstream gradient dh_n",
     "dc_n": "the upstream gradient dc_n",
 }
+_MORE = {"B": "batches (more than one sequence)", "L": "stacks (more than one layer)"}
+SIZE_WORDS = {"B": "batches", "L": "stacks"}
+_REQUIRED = "it is required"
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,10 @@ class Abilities:
         returned: the names of the results it gives.
         dtypes: the dtypes in which it computes.
         stacks: whether it takes more than one layer. batches: more than one sequence.
-        unverified: a phrase for each thing that it cannot do.
+        lacking: what it cannot do, "stacks" or "dx" say, to a phrase for the report.
+        meant: where it raises for "L" or "B" above 1 though it is meant to take that, a case on
+            which it does: there it is a failure.
+        notes: sentences on what raises, and how to say whether it should.
     """
 
     ignored: frozenset[str]
@@ -35,7 +45,33 @@ class Abilities:
     dtypes: tuple[str, ...]
     stacks: bool
     batches: bool
-    unverified: tuple[str, ...]
+    lacking: Mapping[str, str]
+    meant: Mapping[str, Case] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """A phrase for each thing that it cannot do."""
+        return tuple(self.lacking.values())
+
+    def raised_for(self, size: str) -> str:
+        """What it raises for more than one of "B" or "L", ": it raises ...", or ""."""
+        return self.lacking.get(SIZE_WORDS[size], "").removeprefix(_MORE[size])
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Whether two layers or sequences can be run, else what came of it and why it should not have.
+
+    Attributes:
+        able: it runs. why: what was raised, or is missing; "" for what says itself that it cannot.
+        raised: the case on which it raised. meant: what shows that it is meant to run, or "".
+    """
+
+    able: bool
+    why: str = ""
+    raised: Case | None = None
+    meant: str = ""
 
 
 def find_abilities(implementation: Implementation) -> Abilities:
@@ -46,27 +82,59 @@ def find_abilities(implementation: Implementation) -> Abilities:
     """
     names = (implementation.dtype,) if implementation.dtype else ("float64", "float32")
     answers: dict[str, Answer] = {}
-    refusals: list[Exception] = []
+    refusals: dict[str, Exception] = {}
     for name in names:
         try:
             answers[name] = run_implementation(implementation, probe(implementation, name))
         except Exception as error:
-            refusals.append(error)
+            refusals[name] = error
     if not answers:
-        raise refusals[0]
+        raise refusals[names[0]]
     dtypes = _dtypes(answers)
-    batches = _can(implementation, dtypes[0], B=2)
-    stacks = _can(implementation, dtypes[0], L=2)
     first = next(iter(answers.values()))
-    expected = set(_expected_names(implementation, probe(implementation, dtypes[0])))
-    unverified = [_PARTS[name] for name in _PARTS if name in first.ignored]
-    unverified += [described(name) for name in sorted(expected - set(first.results))]
-    unverified += [] if batches else ["batches (more than one sequence)"]
-    unverified += [] if stacks else ["stacks (more than one layer)"]
-    unverified += [f"{name}: it computes in {dtypes[0]}" for name in names if name not in dtypes]
+    expected = _expected_names(implementation, probe(implementation, dtypes[0]))
+    lacking = {name: phrase for name, phrase in _PARTS.items() if name in first.ignored}
+    lacking |= {name: described(name) for name in sorted({*expected} - {*first.results})}
+    trials = {size: _trial(implementation, dtypes[0], size, first.ignored) for size in _MORE}
+    lacking |= {
+        SIZE_WORDS[size]: _MORE[size] + (f": {trial.why}" if trial.why and not trial.meant else "")
+        for size, trial in trials.items()
+        if not trial.able
+    }
+    for name in names:
+        if name in refusals:
+            lacking[name] = f"{name}: {it_raises(refusals[name])}"
+        elif name not in dtypes:
+            lacking[name] = f"{name}: it computes in {dtypes[0]}"
     return Abilities(
-        first.ignored, frozenset(first.results), dtypes, stacks, batches, tuple(unverified)
+        first.ignored,
+        frozenset(first.results),
+        dtypes,
+        trials["L"].able,
+        trials["B"].able,
+        lacking,
+        {size: trial.raised for size, trial in trials.items() if trial.raised and trial.meant},
+        _notes(trials),
     )
+
+
+def _notes(trials: Mapping[str, _Trial]) -> tuple[str, ...]:
+    """How a stack or a batch that raises is taken, and how to say otherwise."""
+    raising = {size: trial.meant for size, trial in trials.items() if trial.raised}
+    notes = [
+        f"It is taken to be meant for {SIZE_WORDS[size]}, as {meant}. If it is not: --sizes "
+        f"{size}=1 says so."
+        for size, meant in raising.items()
+        if meant not in ("", _REQUIRED)
+    ]
+    if left := [size for size, meant in raising.items() if not meant]:
+        words = ",".join(SIZE_WORDS[size] for size in left)
+        sizes = ",".join(f"{size}=1" for size in left)
+        notes.append(
+            f"It is taken not to be meant for {words.replace(',', ' and ')}. If it is: --require "
+            f"{words} makes what it raises a failure. If not: --sizes {sizes} says so."
+        )
+    return tuple(notes)
 
 
 def probe(implementation: Implementation, dtype: str, **sizes: int) -> Case:
@@ -104,17 +172,42 @@ def _dtype_of(answer: Answer) -> str:
     return "float32" if narrow else "float64"
 
 
-def _can(implementation: Implementation, dtype: str, **sizes: int) -> bool:
-    if any(implementation.sizes.get(name, count) != count for name, count in sizes.items()):
-        return False
-    case = probe(implementation, dtype, **sizes)
+def _trial(
+    implementation: Implementation, dtype: str, size: str, ignored: frozenset[str]
+) -> _Trial:
+    layout = implementation.layout
+    assert isinstance(layout, Layout)
+    single = layout.single_layer if size == "L" else layout.single_batch
+    if single or size in implementation.sizes:
+        return _Trial(implementation.sizes.get(size, 1) > 1)
+    case = probe(implementation, dtype, **{size: 2})
     try:
-        results = run_implementation(implementation, case).results
+        return _judged(implementation, case)
+    except NotImplementedError:
+        return _Trial(False)
+    except Exception as error:
+        meant = _REQUIRED if {SIZE_WORDS[size], "all"} & implementation.requires else ""
+        if size == "L" and not meant:
+            meant = _works_square(implementation, dtype) or half_done(implementation, case, ignored)
+        return _Trial(False, it_raises(error), case, meant)
+
+
+def _judged(implementation: Implementation, case: Case) -> _Trial:
+    """Of a case that runs. Without a gradient of a layer it has not refused it, but not done it."""
+    results = run_implementation(implementation, case).results
+    missing = [name for name in _weights(implementation, case) if name not in results]
+    if "dweight_ih_l0" not in results or not missing:
+        return _Trial(True)
+    return _Trial(False, f"it returns no {missing[0]}")
+
+
+def _works_square(implementation: Implementation, dtype: str) -> str:
+    """That a stack runs where I = H, as where the upper layers' weights are made for I inputs."""
+    case = probe(implementation, dtype, L=2, I=3, H=3)
+    try:
+        return "with I = H it works" if _judged(implementation, case).able else ""
     except Exception:
-        return False
-    # Without a gradient for the second layer it has not refused a stack, but not done it either.
-    weights = _weights(implementation, case)
-    return "dweight_ih_l0" not in results or all(name in results for name in weights)
+        return ""
 
 
 def _weights(implementation: Implementation, case: Case) -> list[str]:

@@ -5,6 +5,7 @@ and what the headers promise is added up before an array is read. Every refusal 
 whose sentence begins with the path.
 """
 
+import errno
 import io
 import json
 import os
@@ -110,9 +111,12 @@ def write_archive(
 ) -> None:
     """Write an archive whole or not at all: a temporary sibling is renamed when it is complete.
 
+    An empty folder is filled where it stands, and the document, without which nothing is read,
+    comes last: it may be the current folder, or a mounted one, of which nothing can take the place.
+
     Args:
         path: must not exist, or be an empty folder where a folder is to be written. The ending
-            .npz or .safetensors says which file; otherwise a folder.
+            .npz or .safetensors says which file; otherwise a folder. Folders above it are made.
         document_name, document: as `open_archive` has them. arrays: name to array.
 
     Raises:
@@ -134,20 +138,52 @@ def write_archive(
             text = json.dumps(document, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError) as error:
             raise ValueError(f"cannot hold {document_name} as JSON ({error})") from None
+        if target.is_dir():
+            _fill(target, document_name, text, arrays)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
         try:
             if target.suffix in _PACKERS:
                 temporary.write_bytes(_PACKERS[target.suffix](document_name, text, arrays))
             else:
                 temporary.mkdir()
-                (temporary / document_name).write_text(text, encoding="utf-8")
-                for name, array in arrays.items():
-                    (temporary / f"{name}.npy").write_bytes(to_bytes(array))
+                _write_files(temporary, document_name, text, arrays)
             temporary.rename(target)  # a folder that has been filled meanwhile refuses it
         finally:
             if temporary.is_dir():
                 shutil.rmtree(temporary, ignore_errors=True)
             else:
                 temporary.unlink(missing_ok=True)
+
+
+def _fill(folder: Path, document_name: str, text: str, arrays: Mapping[str, Array]) -> None:
+    """The files into an empty folder; whatever happens, all of them or none."""
+    temporary = folder / ".manual-lstm-writing"
+    temporary.mkdir()  # one of two that write to the same folder is refused here
+    moved: list[Path] = []
+    try:
+        _write_files(temporary, document_name, text, arrays)
+        _require_alone(folder)
+        for name in (*(f"{name}.npy" for name in arrays), document_name):
+            moved.append(folder / name)
+            (temporary / name).rename(folder / name)
+    except BaseException:
+        for path in moved:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _require_alone(folder: Path) -> None:
+    if len(os.listdir(folder)) > 1:
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+
+
+def _write_files(folder: Path, document_name: str, text: str, arrays: Mapping[str, Array]) -> None:
+    for name, array in arrays.items():
+        (folder / f"{name}.npy").write_bytes(to_bytes(array))
+    (folder / document_name).write_text(text, encoding="utf-8")
 
 
 def _is_empty(folder: Path) -> bool:

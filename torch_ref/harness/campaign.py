@@ -6,6 +6,8 @@ from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from torch_ref.compare.errors import TensorError
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.answers import MalformedAnswer
@@ -25,7 +27,7 @@ from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
 from torch_ref.harness.program import MalformedResult
-from torch_ref.harness.search import Failure, Found, search, try_check
+from torch_ref.harness.search import UNJUDGED, Failure, Found, raising_cases, search, try_check
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
 
@@ -48,13 +50,17 @@ class CheckReport:
         skipped: check to the reason why it could not be run.
         failures: the checks that failed, in their order.
         expected_failures: check to reason, for those that failed as expected.
-        tensors: of every tensor the worst over all cases, in the order of a comparison.
+        tensors: of every tensor the worst over all cases, in the order of a comparison: where it
+            is wrong the largest error relative to the tensor, else the most used of its budget.
         scale: the one ratio that explains every gradient, or None.
         clipping: that gradients are cut off inside, or None.
         layout: what is known of the layout, a sentence, or "".
         arrangement: the layout itself, where it is known.
         coarse_tanh: whether its tanh loses the digits of a small argument.
         unverified: what the implementation cannot be asked.
+        notes: on what of that it raises, and how to say whether it should.
+        raising: checks of sizes of which it raises though it is meant to take them: of all other
+            checks nothing is known to be raised.
         examples: how many cases were run. seconds: how long it took.
     """
 
@@ -73,6 +79,8 @@ class CheckReport:
     layout: str = ""
     arrangement: Layout | None = None
     coarse_tanh: bool = False
+    notes: tuple[str, ...] = ()
+    raising: frozenset[str] = frozenset()
 
     @property
     def verdict(self) -> str:
@@ -132,6 +140,11 @@ def check_implementation(
     else:
         found = [try_check(check, subject, case) for check in runnable]
 
+    # Of what no case could be run or judged nothing is known: it neither holds nor fails.
+    unjudged = [f.check for f in found if f.examples == 0]
+    reasons |= dict.fromkeys(unjudged, UNJUDGED)
+    found = [f for f in found if f.examples]
+
     clipping = None
     if any(f.failure is not None and f.failure.comparison is not None for f in found):
         clipping = find_clipping(subject)
@@ -161,7 +174,7 @@ def check_implementation(
         skipped={name: reason for name, reason in reasons.items() if reason is not None},
         failures=(*unexpected, *too_good),
         tensors=_worst(found),
-        unverified=subject.abilities.unverified,
+        unverified=(*subject.abilities.unverified, *(f"{name}: {UNJUDGED}" for name in unjudged)),
         examples=sum(f.examples for f in found),
         seconds=time.perf_counter() - started,
         scale=find_scale(subject) if wrong and clipping is None else None,
@@ -169,6 +182,8 @@ def check_implementation(
         layout=layout,
         arrangement=resolved.layout if isinstance(resolved.layout, Layout) else None,
         coarse_tanh=subject.coarse_tanh,
+        notes=subject.abilities.notes,
+        raising=frozenset(check.name for check in runnable if raising_cases(check, subject)),
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},
     )
 
@@ -193,8 +208,7 @@ def _judged_as_clipped(found: Found, subject: Subject) -> Found:
 
 def _require_fitting(case: Case, implementation: Implementation) -> None:
     """A case of another kind than the implementation is given is no fault of the implementation."""
-    own = implementation.head_inside
-    found = None if case.targets is None else "linear" if "weight_out" in case.params else "bounded"
+    own, found = implementation.head_inside, case.head
     name = implementation.name
     if found != own:
         has = "dy and no head" if found is None else f"targets and the {found} head"
@@ -204,6 +218,11 @@ def _require_fitting(case: Case, implementation: Implementation) -> None:
         raise ValueError(
             f"the case is {case.dtype} but {name} is declared as {implementation.dtype}: choose a "
             f"case in that, or declare {case.dtype}."
+        )
+    if case.variant != implementation.variant:
+        raise ValueError(
+            f"the case is of {case.variant.describe()} but {name} is declared as "
+            f"{implementation.variant.describe()}: choose a case like that."
         )
     steps, batch, inputs = case.x.shape
     layers, _, hidden = case.h0.shape
@@ -278,9 +297,16 @@ def _worst(found: Sequence[Found]) -> tuple[TensorError, ...]:
     worst: dict[str, TensorError] = {}
     for each in found:
         for tensor in each.tensors:
-            if tensor.name not in worst or tensor.used > worst[tensor.name].used:
+            if tensor.name not in worst or _badness(tensor) > _badness(worst[tensor.name]):
                 worst[tensor.name] = tensor
     return tuple(sorted(worst.values(), key=lambda tensor: _order(tensor.name)))
+
+
+def _badness(tensor: TensorError) -> tuple[bool, bool, float]:
+    """What is wrong counts by its size, not by a budget that may be next to nothing."""
+    if tensor.verdict == "agree":
+        return False, False, tensor.used
+    return True, bool(tensor.reason), tensor.max_rel if np.isfinite(tensor.max_rel) else 0.0
 
 
 def _order(name: str) -> tuple[int, int, int, str]:

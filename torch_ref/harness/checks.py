@@ -13,7 +13,7 @@ import numpy as np
 from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.harness.abilities import OUTPUTS, Abilities
-from torch_ref.harness.judge import Subject, expected_of, judge
+from torch_ref.harness.judge import Subject, apart, expected_of, judge
 from torch_ref.harness.strategies import Sizes
 from torch_ref.oracles.case import Case, Results
 
@@ -37,6 +37,8 @@ class CheckFailed(AssertionError):
 
 def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
     """A result of the wrong shape or dtype, or one that is not a number."""
+    if lacking := subject.lacking_required:
+        raise CheckFailed(f"It is required to have but has not: {'; '.join(lacking)}.")
     expected, _ = expected_of(subject, case)
     for name, value in subject.run(case).items():
         if name not in expected:
@@ -154,10 +156,10 @@ def check_stacks(subject: Subject, case: Case) -> Comparison | None:
 
 def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
     """An accumulator or state that is kept from the last call."""
-    first = _copied(subject.run(case))
-    second = subject.run(case)
+    first, second = _copied(subject.run(case)), subject.run(case)
+    _, allowed = expected_of(subject, case)
     for name, value in first.items():
-        if name not in second or not np.array_equal(value, second[name], equal_nan=True):
+        if name not in second or apart(value, np.asarray(second[name]), allowed.get(name, 0)):
             raise CheckFailed(f"{name} is not the same when the same case is run a second time.")
     return None
 
@@ -311,14 +313,18 @@ def not_applicable(check: Check, subject: Subject) -> str | None:
 
 
 def _size_refused(check: Check, bound: Mapping[str, int], abilities: Abilities) -> str | None:
-    able = {"L": abilities.stacks, "B": abilities.batches}
+    able = {
+        "L": abilities.stacks or "L" in abilities.meant,
+        "B": abilities.batches or "B" in abilities.meant,
+    }
     for size, wanted in check.sizes.items():
         least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
         if least > 1 and not able.get(size, True):
-            return f"it needs {size} of at least {least}"
-        # More units or layers than a check would draw are no obstacle, more steps than T=1 are.
-        if size in bound and (bound[size] < least or (size == "T" and bound[size] > most)):
-            return f"it needs {size} from {least} to {most}"
+            return f"it needs {size} of at least {least}{abilities.raised_for(size)}"
+        # More than a check would draw is no obstacle, but where it is for just so many steps.
+        exactly = size == "T" and least == most
+        if size in bound and (bound[size] < least or (exactly and bound[size] > most)):
+            return f"it needs {size} of {'at least ' * (not exactly)}{least}"
     return None
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from torch.nn import Module
 
-from manual_lstm.arrays import FloatArray
+from manual_lstm.arrays import FloatArray, check_count
 from manual_lstm.model import Head
 from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
 from torch_ref.harness.given import restricted, without_biases
@@ -35,6 +36,11 @@ Form = Literal["vjp", "loss", "program"]
 _STATES = ("h0", "c0")
 _LEFT_OUT = (*_STATES, "dh_n", "dc_n")
 PROGRAM_SECONDS = 10.0
+# What an implementation may lack: two sizes, the precisions, what it takes and what it returns.
+REQUIRABLE = (
+    *("stacks", "batches", "float32", "float64"),
+    *("h0", "c0", "dy", "dh_n", "dc_n", "loss", "y", "h_n", "c_n", "dx", "dh0", "dc0"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,7 @@ class Implementation:
         command: the third, "./prog {case} {result}", or None. Just one of the three is given.
         layout: how its arrays are arranged; "auto" tries what explains its forward output.
         variant: which cell it computes, where it is not the standard one.
-        head: of the second and third form; None is for a command that has none inside, is given
-            dy and writes y.
+        head: of the second and third form; None is for a command without one: it is given dy.
         reduction: what its loss does over steps and batch, "mean" or "sum".
         sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
         dtype: "float32" or "float64" where it has only that one; None is for both.
@@ -57,9 +62,11 @@ class Implementation:
         without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n" and, where
             it has no head, "dy": it is given zeros, and the report lists it as not verified. For
             the other forms the callable's own parameters tell.
+        requires: what must be verified: of REQUIRABLE, or "all". What of it would be reported as
+            not verified, or raises, is a failure instead.
 
     Raises:
-        ValueError: not just one form, or a word that is not in the list.
+        ValueError: not just one form, a word that is not in the list, or a size below 1.
     """
 
     name: str
@@ -74,6 +81,7 @@ class Implementation:
     dtype: Literal["float32", "float64"] | None = None
     timeout: float | None = None
     without: frozenset[str] = frozenset()
+    requires: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         forms = [self.vjp, self.loss_and_grads, self.command]
@@ -90,10 +98,13 @@ class Implementation:
         heads = ("linear", "bounded", *([] if self.loss_and_grads is not None else [None]))
         _check_word("head", self.head, heads)
         _check_word("dtype", self.dtype, (None, "float32", "float64"))
-        for size in self.sizes:
+        for size, bound in self.sizes.items():
             _check_word("sizes", size, ("T", "B", "I", "H", "L"))
+            check_count(f"sizes {size}", bound)
         for name in self.without:
             _check_word("without", name, _LEFT_OUT if self.head else ("dy", *_LEFT_OUT))
+        for name in self.requires:
+            _check_word("requires", name, ("all", *REQUIRABLE))
 
     @property
     def form(self) -> Form:
@@ -122,6 +133,11 @@ def as_implementation(target: Any, name: str | None = None) -> Implementation:
         raise ValueError(
             f"the implementation is {type(target).__name__} but must be an Implementation, or a "
             "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
+        )
+    if isinstance(target, Module):
+        raise ValueError(
+            "the implementation is a torch module but must be a callable in NumPy arrays: give "
+            "from_module(module) of torch_ref.harness.adapters."
         )
     called = name or str(getattr(target, "__qualname__", type(target).__name__))
     if "targets" in parameters(target, ()):
@@ -269,7 +285,7 @@ def _run_vjp(implementation: Implementation, layout: Layout, case: Case, given: 
     given = replace(given, further=_upstream_of(case, layout))
     before = given.copied()
     called = _call_vjp(implementation, layout, given)
-    results = _read_outputs(layout, called.outputs)
+    results = read_outputs(layout, called.outputs)
     results |= _read_gradients(implementation, layout, case, called.pull(given.further))
     return Answer(results, called.ignored, _changed(before, given.copied()))
 
@@ -325,8 +341,12 @@ def _in_ours(names: set[str]) -> frozenset[str]:
     return frozenset(part for name in names for part in parts.get(name, (name,)))
 
 
-def _read_outputs(layout: Layout, outputs: Any) -> Results:
-    """y, h_n and c_n of what came back; None, or nothing, stands for what it does not return."""
+def read_outputs(layout: Layout, outputs: Any) -> Results:
+    """y, h_n and c_n of what came back; None, or nothing, stands for what it does not return.
+
+    Raises:
+        MalformedAnswer: it cannot be read.
+    """
     y, *states = outputs if isinstance(outputs, tuple) else (outputs,)
     results: Results = {}
     try:

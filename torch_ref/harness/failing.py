@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch_ref.harness.exchange import save_case
 from torch_ref.oracles.case import Case
+from torch_ref.oracles.variant import STANDARD
 
 
 def save_failing(case: Case, folder: str | Path = "out") -> Path:
@@ -18,6 +19,8 @@ def save_failing(case: Case, folder: str | Path = "out") -> Path:
     for array in (*arrays, case.dy if case.targets is None else case.targets):
         digest.update(str((array is None or array.shape, case.dtype)).encode())
         digest.update(b"" if array is None else array.tobytes())
+    if case.variant != STANDARD:
+        digest.update(str(case.variant).encode())
     path = Path(folder) / f"failing-{digest.hexdigest()[:8]}"
     if path.exists():
         return path

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.abilities import OUTPUTS, SIZE_WORDS, Abilities
 from torch_ref.harness.contract import (
     Answer,
     Implementation,
@@ -77,6 +77,17 @@ class Subject:
     abilities: Abilities
     clipping: Clipping | None = None
     coarse_tanh: bool = False
+
+    @property
+    def lacking_required(self) -> tuple[str, ...]:
+        """Phrases for what it lacks and is required to have, but for sizes of which it raises."""
+        required, lacking = self.implementation.requires, self.abilities.lacking
+        raising = {SIZE_WORDS[size] for size in self.abilities.meant}
+        return tuple(
+            phrase
+            for name, phrase in lacking.items()
+            if name not in raising and ("all" in required or name in required)
+        )
 
     def answer(self, case: Case) -> Answer:
         """What it makes of a case, and what it did to it."""
@@ -160,6 +171,23 @@ def rounding_as(subject: Subject, equations: Equations) -> Equations:
         return equations(case, coarse, *args, **options)
 
     return solve_coarsely if subject.coarse_tanh else equations
+
+
+def apart(first: Array, second: Array, allowed: ArrayLike) -> bool:
+    """Whether two runs of one case are further apart than rounding can be.
+
+    They need not be equal to the bit: threads add up in another order each time.
+
+    Args:
+        first, second: one result of both runs.
+        allowed: how far each of them may be from the truth.
+    """
+    if first.shape != second.shape:
+        return True
+    with np.errstate(invalid="ignore"):
+        near = np.abs(first - second) <= 2 * np.asarray(allowed)
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    return not np.all(near | same)
 
 
 def judge(subject: Subject, case: Case, only: Collection[str] | None = None) -> Comparison:

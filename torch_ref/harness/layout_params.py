@@ -83,7 +83,7 @@ def arrays_from(
             _check_shape(layout, role, name, rest[name], expected, prefix)
             ours[prefix + role] = _head_from(layout, role, rest.pop(name))
     peepholes = [name for name in rest if _PEEPHOLE.fullmatch(name.removeprefix(prefix))]
-    ours |= {name: copy(rest.pop(name)) for name in peepholes}
+    ours |= {name: _peephole(name, rest.pop(name), like) for name in peepholes}
     if rest:
         known = [prefix + name for role in roles(layout) for name in _names(layout, role, 0)]
         raise ValueError(
@@ -91,6 +91,18 @@ def arrays_from(
             f"{', '.join(known)} and the like."
         )
     return ours
+
+
+def _peephole(name: str, array: Array, like: Params | None) -> Array:
+    """A copy; ValueError for another shape than the weight's (H,), that of a matrix above all."""
+    weight = None if like is None else like.get(name.removeprefix("d"))
+    if weight is None or array.shape == weight.shape:
+        return copy(array)
+    whole = array.shape == weight.shape * 2
+    glue = ": a weight that is a matrix is np.diag of this one, its gradient np.diagonal of that"
+    raise ValueError(
+        f"{name} has shape {array.shape} but must be {weight.shape}{glue if whole else ''}."
+    )
 
 
 def params_from(

@@ -8,7 +8,7 @@ import pytest
 
 from torch_ref.harness.checks import CHECKS, Check, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
-from torch_ref.harness.search import search
+from torch_ref.harness.search import UNJUDGED, search
 from torch_ref.harness.subject import subject_of
 
 
@@ -26,7 +26,10 @@ class BoundCheck:
         subject = subject_of(implementation)
         if (reason := not_applicable(self.check, subject)) is not None:
             pytest.skip(f"not verified: {reason}")
-        failure = search(self.check, subject, self.examples, self.seed, shrink=True).failure
+        found = search(self.check, subject, self.examples, self.seed, shrink=True)
+        if not found.examples:
+            pytest.skip(f"not verified: {UNJUDGED}")
+        failure = found.failure
         if failure is None:
             return
         if failure.error is not None:

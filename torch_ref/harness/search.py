@@ -1,11 +1,14 @@
 """One check on drawn cases: search for a case on which it fails, then for a small one."""
 
+import os
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import hypothesis
-from hypothesis import HealthCheck, Phase, Verbosity
+from hypothesis import HealthCheck, Phase, Verbosity, configuration
 from hypothesis import strategies as st
 from hypothesis.errors import HypothesisException
 
@@ -15,10 +18,14 @@ from torch_ref.harness.checks import Check, CheckFailed
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
+from torch_ref.harness.theirs import it_raises
 from torch_ref.oracles.case import Case
 
 # After this long a failing case that is not yet the smallest is small enough.
 SHRINK_SECONDS = 4.0
+# After so many cases that the implementation cannot do, and none that it can, no more are drawn.
+MOST_REFUSED = 5
+UNJUDGED = "none of its cases could be run and judged"
 # Ordinary, larger and tiny weights. Saturated ones only slow a campaign: they hide gradients.
 _MAGNITUDES = (1.0, 4.0, 2.0**-20)
 
@@ -45,29 +52,42 @@ class Failure:
 
 @dataclass(frozen=True)
 class Found:
-    """What one check found on its cases."""
+    """What one check found on its cases.
+
+    Attributes:
+        examples: how many were judged. refused: of none, as the implementation cannot do it.
+    """
 
     check: str
     failure: Failure | None
     tensors: tuple[TensorError, ...]
     examples: int
+    refused: bool = False
 
 
 def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> Found:
     """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
     smallest: Failure | None = None
     tensors: list[TensorError] = []
-    count = 0
+    count = refused = 0
     give_up = float("inf")
+    for known in raising_cases(check, subject):
+        smallest = try_check(check, subject, known).failure
+        count += 1
+    if smallest is not None and not shrink:
+        return Found(check.name, smallest, (), count)
 
     def run(case: Case) -> None:
-        nonlocal smallest, count, give_up
+        nonlocal smallest, count, refused, give_up
         if time.perf_counter() > give_up:
             return
-        count += 1
         found = try_check(check, subject, case)
         if found.examples == 0:
+            refused += found.refused
+            if refused >= MOST_REFUSED and count == 0:
+                raise _Stop
             hypothesis.reject()
+        count += 1
         tensors.extend(found.tensors)
         if found.failure is None:
             return
@@ -87,7 +107,7 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
         report_multiple_bugs=False,
     )
     # Hypothesis objects to an example that fails once and, after SHRINK_SECONDS, no longer.
-    with suppress(_Stop, HypothesisException):
+    with _leaving_nothing(), suppress(_Stop, HypothesisException):
         hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
     return Found(check.name, smallest, tuple(tensors), count)
 
@@ -97,8 +117,9 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
     failure = None
     try:
         comparison = check.function(subject, case)
-    except (Inconclusive, NotImplementedError):
-        return Found(check.name, None, (), 0)
+    except (Inconclusive, NotImplementedError) as error:
+        refused = isinstance(error, NotImplementedError)
+        return Found(check.name, None, (), 0, refused)
     except (MalformedAnswer, MalformedResult) as error:
         comparison = None
         failure = Failure(check.name, check.catches, str(error), case)
@@ -107,13 +128,41 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
     except Exception as error:
         comparison = None
-        sentence = f"It raises {type(error).__name__}: {error}".rstrip(":. ") + "."
+        clause = it_raises(error)
+        sentence = f"{clause[0].upper()}{clause[1:]}."
         failure = Failure(check.name, check.catches, sentence, case, None, error)
     return Found(check.name, failure, comparison.tensors if comparison else (), 1)
 
 
+def raising_cases(check: Check, subject: Subject) -> list[Case]:
+    """The cases on which an implementation is known to raise and which a check is for."""
+    return [
+        case
+        for size, case in subject.abilities.meant.items()
+        if not isinstance(wanted := check.sizes.get(size, 1), int) and wanted[0] > 1
+    ]
+
+
 class _Stop(Exception):
     """A case failed."""
+
+
+@contextmanager
+def _leaving_nothing() -> Iterator[None]:
+    """What Hypothesis keeps of the modules that it reads is no file in somebody's current folder.
+
+    Where they have said where it is to be kept, it is.
+    """
+    if "HYPOTHESIS_STORAGE_DIRECTORY" in os.environ:
+        yield
+        return
+    before = vars(configuration).get("__hypothesis_home_directory")
+    with tempfile.TemporaryDirectory(prefix="manual-lstm-", ignore_cleanup_errors=True) as folder:
+        configuration.set_hypothesis_home_dir(folder)
+        try:
+            yield
+        finally:
+            configuration.set_hypothesis_home_dir(before)
 
 
 def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:

@@ -60,8 +60,16 @@ def check_parameters(
         return
     raise ValueError(
         f"{name} has the parameters {signature} but must take "
-        f"({', '.join(names)}) by position, of which {' and '.join(names[least:])} may be left out."
+        f"({', '.join(names)}) by position, of which {' and '.join(names[least:])} may be left out"
+        f"{_of_a_class(function, list(parameters))}."
     )
+
+
+def _of_a_class(function: Callable[..., Any], names: list[str]) -> str:
+    """What to give in place of a class, or of a method that has no instance."""
+    if inspect.isclass(function):
+        return ": it is a class, so give an instance of it, or a method of one"
+    return ": it is a method, so give that of an instance" if names[:1] == ["self"] else ""
 
 
 def _with_defaults(function: Callable[..., Any]) -> set[str]:

@@ -1,19 +1,35 @@
 """Somebody's code: how it is called, and which exceptions are its own."""
 
+import contextlib
+import importlib
+import inspect
 import signal
+import sysconfig
 import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from torch_ref.harness.answers import MalformedAnswer
+from torch_ref.harness.program import MalformedResult, ProgramCrashed, ProgramTimedOut
+
 _NOTE = "Raised by the implementation under test."
+_OURS = Path(__file__).resolve().parents[1]
+_LIBRARIES = tuple(
+    Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")
+)
+_THROUGH = tuple(Path(inspect.getfile(module)).resolve() for module in (contextlib, importlib))
+_LONGEST = 300
+# Their own words are a sentence about the implementation.
+_SENTENCES = (MalformedAnswer, MalformedResult, ProgramCrashed, ProgramTimedOut)
 
 
 class Ended(RuntimeError):
     """It ended the whole process, or tried to: sys.exit, or what is no Exception."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def theirs(seconds: float | None = None) -> Iterator[None]:
     """Around a call of somebody's code: what it raises is noted to be its own.
 
@@ -45,7 +61,53 @@ def is_theirs(error: BaseException) -> bool:
     return _NOTE in getattr(error, "__notes__", ())
 
 
-@contextmanager
+def raised(error: BaseException) -> str:
+    """What was raised and where, in one line: "IndexError: list index out of range, at a.py:12".
+
+    The place is the deepest line of somebody's own code, or where all of that is in a library, of
+    the library that was called; there is none where the traceback has neither.
+    """
+    if isinstance(error, _SENTENCES):
+        return " ".join(str(error).split()).rstrip(".")[:_LONGEST]
+    said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":. ")[:_LONGEST]
+    at = error.__context__ if isinstance(error, Ended) else error
+    frames = traceback.extract_tb(None if at is None else at.__traceback__)
+    foreign = [f for f in frames if not _is_ours(f.filename)]
+    if not foreign:
+        return said
+    own = [f for f in foreign if _library(f.filename) is None]
+    called = [f for f in foreign if _library(f.filename) == _library(foreign[0].filename)]
+    deepest = (own or called)[-1]
+    return f"{said}, at {_short(deepest.filename)}:{deepest.lineno}"
+
+
+def it_raises(error: BaseException) -> str:
+    """`raised` as a clause about the implementation, or about its program."""
+    return raised(error) if isinstance(error, _SENTENCES) else f"it raises {raised(error)}"
+
+
+def _is_ours(filename: str) -> bool:
+    """Whether a frame is of this package, or of what it calls somebody's code through."""
+    path = Path(filename).resolve()
+    return path.is_relative_to(_OURS) or path in _THROUGH or filename.startswith("<frozen")
+
+
+def _library(filename: str) -> Path | None:
+    """The library that a file is of, its package's folder; None for somebody's own file."""
+    path = Path(filename).resolve()
+    for root in _LIBRARIES:
+        if path.is_relative_to(root):
+            return root / path.relative_to(root).parts[0]
+    return None
+
+
+def _short(filename: str) -> str:
+    """From the current folder on, where it lies there."""
+    path, here = Path(filename).resolve(), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else filename
+
+
+@contextlib.contextmanager
 def _stopped_after(seconds: float | None) -> Iterator[None]:
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,6 +55,13 @@ class Case:
     def dtype(self) -> np.dtype[Any]:
         """The dtype of every floating-point array of the case."""
         return self.x.dtype
+
+    @property
+    def head(self) -> Literal["linear", "bounded"] | None:
+        """The head of a character model; None where dy is given."""
+        if self.targets is None:
+            return None
+        return "linear" if "weight_out" in self.params else "bounded"
 
     @property
     def num_layers(self) -> int:

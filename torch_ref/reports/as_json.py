@@ -23,8 +23,10 @@ _KEYS = (
     "max_rel",
     "max_ulp",
     "tolerance",
+    "used",
     "worst_index",
     "verdict",
+    "reason",
 )
 
 
@@ -77,6 +79,7 @@ def check_json(
         "coarse_tanh": report.coarse_tanh,
         "diagnosis": diagnosis_json(diagnosis),
         "unverified": list(report.unverified),
+        "notes": list(report.notes),
         "blind_spots": [m.identifier for m in blindness.blind] if blindness else [],
         "checks": checks_json(report),
     }

@@ -38,6 +38,8 @@ def print_check(
         console.print(line, highlight=False)
     if report.unverified:
         console.print(Text(f"Not verified: {'; '.join(report.unverified)}."))
+    for note in report.notes:
+        console.print(Text(note))
     if blindness is not None:
         console.print(Text(blindness_text(blindness)))
     console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
@@ -65,6 +67,9 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
         yield COARSE_TANH
     if explained and not report.dtypes:  # nothing could be compared
         yield f"First of all: {report.failures[0].sentence} What is said here is of I = H."
+    for failure in report.failures[0 if explained else 1 :]:
+        if failure.check in report.raising and failure.error is not None:
+            yield f"{failure.check} fails: {failure.sentence}"
     for tensor in report.tensors:
         if tensor.worst_index is None:
             yield f"{'Beside that, ' * explained}{tensor.name}: {tensor.reason}."
@@ -89,7 +94,7 @@ def headline(report: CheckReport, diagnosis: Diagnosis | None) -> list[Text]:
         return [Text(report.scale.sentence)]
     first = report.failures[0]
     catches = f" It is there to catch:\n  {first.catches}" if first.catches else ""
-    lines = [Text(f"{first.check} fails: {first.sentence}{catches}")]
+    failed = Text(f"{first.check} fails: {first.sentence}{catches}")
     if diagnosis is not None and diagnosis.located and report.clipping is None:
-        lines += diagnosis_lines(diagnosis)
-    return lines
+        return [*diagnosis_lines(diagnosis), failed]
+    return [failed]

@@ -10,6 +10,9 @@ from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.diagnosis.matching import Finding
 
 _EXAMPLES = 3
+_UNEXPLAINED = (
+    "No mistake in the catalogue explains this, nor do any two or three that were tried together."
+)
 _COUNTS = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}
 
 
@@ -17,10 +20,9 @@ def diagnosis_lines(diagnosis: Diagnosis) -> Iterator[Text]:
     """The finding with the line as it is and as it should be, or where to look."""
     finding = diagnosis.finding
     if finding is None:
-        yield Text(
-            "No single, double or triple mistake in the catalogue explains this. "
-            + diagnosis.located
-        )
+        yield Text(diagnosis.located)
+        if diagnosis.sought:
+            yield Text(_UNEXPLAINED)
         return
     yield Text(f"{explained_by(finding)}:\n")
     for mistake in finding.mistakes:

@@ -107,7 +107,7 @@ def check_page(
         if crashed
         else "No case could be run and judged, so there is nothing to draw.",
         checks=checks_json(report),
-        unverified=report.unverified,
+        unverified=(*report.unverified, *report.notes),
         blind=() if blindness is None else (blindness_text(blindness),),
         blind_list=[] if blindness is None else [m.sentence for m in blindness.blind],
         reproduce=reproduce,

@@ -1,0 +1,83 @@
+"""Ctrl-C, whenever it comes: one line, exit status 130, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+import manual_lstm
+
+# The command, which says when its imports are done: on a busy machine they take long.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(manual_lstm.__file__).parents[1])}
+STARTED = "from torch_ref.cli import main; print('started', flush=True); main()"
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
+    """Ctrl-C ends a campaign with one line and exit status 130, and leaves nothing: no process,
+    no file of its own or of Hypothesis.
+    """
+    words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", jobs, "--json", "-"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        # A shell in the background leaves Ctrl-C ignored in what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, out) == (130, "")
+    assert err == "manual-lstm: interrupted.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOW_TORCH = """
+print("importing", flush=True)
+import time
+try:
+    time.sleep(60)
+except BaseException:
+    raise ImportError("somebody's own idea of what went wrong")
+"""
+
+
+@pytest.mark.parametrize(
+    "how", [["-m", "torch_ref"], ["-c", "import torch_ref.__main__ as m; m.run()"]]
+)
+def test_an_interrupt_while_torch_is_imported(how, tmp_path):
+    """A traceback, and the status of an error, in the first seconds of every command."""
+    (tmp_path / "torch.py").write_text(SLOW_TORCH, encoding="utf-8")
+    paths = [str(tmp_path), str(Path(manual_lstm.__file__).parents[1])]
+    process = subprocess.Popen(
+        [sys.executable, *how, "check", "manual_lstm:vjp"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "manual-lstm: interrupted.\n")
