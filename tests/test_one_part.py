@@ -1,4 +1,4 @@
-"""Mistakes in one layer or in one of two biases, of joined arrays, and of gates made anew."""
+"""Mistakes in one layer of a stack or in one of two biases, and what is kept or taken elsewhere."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -133,3 +133,32 @@ def test_forward_pass_that_adds_one_bias_for_the_other(
     finding = diagnose(paired(first, second, of("", 1))).finding
     assert finding is not None
     assert [mistake.sentence for mistake in finding.mistakes] == [f"Every gate {words}."]
+
+
+def test_momentum_that_is_kept_in_the_gradients() -> None:
+    """A share of the last call's gradients, said to be no more than something that is kept."""
+    source, kept = made("dW += dz.T @ x", "dW += dz.T @ x"), dict[Any, Array]()
+
+    def vjp(*given: Array) -> Any:
+        outputs, pullback = source(*given)
+
+        def with_momentum(*upstream: Array) -> dict[str, Array]:
+            found = dict(pullback(*upstream))
+            for name in [name for name in found if name.startswith("dweight")]:
+                key = name, found[name].shape, found[name].dtype
+                kept[key] = found[name] = found[name] + 0.9 * kept.get(key, 0 * found[name])
+            return found
+
+        return outputs, with_momentum
+
+    finding = diagnose(vjp, seconds=0).finding
+    assert finding is not None
+    (mistake,) = finding.mistakes
+    assert mistake.identifier == "kept.momentum"
+    assert mistake.sentence.startswith("0.9 times what the last call left in dweight_")
+
+
+def test_stack_that_takes_the_cache_of_its_lowest_layer_and_so_runs_where_i_is_h_only() -> None:
+    """Stacks that are left out, as other sizes raise, and an LSTM that is called right."""
+    wrong = made("x, h, c, i, f, g, o, tc = tapes[k][t]", "x, h, c, i, f, g, o, tc = tapes[0][t]")
+    assert named(wrong, seconds=0) == ["stack.cache of the lowest layer"]

@@ -25,6 +25,7 @@ PLANTED = [
         "(1 - y) is needed the backward pass takes it times -1.",
     ),
     ("tanh' * ", "0.5", None, None, "1 - y^2 is needed the backward pass takes it times 0.5."),
+    ("decay of weight and bias * ", "0.01", None, None, "0.01 times the weight is added, of every"),
     ("dlogits.p * ", "1.1", "bounded", None, "the softmax multiplies p by 1.1."),
 ]
 
