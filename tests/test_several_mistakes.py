@@ -40,7 +40,8 @@ def test_planted_mistakes_are_named_together(
     known = catalogue()
     planted = [by_name(known, each) for each in identifiers]
     some = tuple(dict.fromkeys([*planted, *known.mistakes[::one_in]]))
-    fewer = replace(known, mistakes=some)  # three among all of them take a minute
+    wrong = tuple(each.edit(known.table) for each in some)
+    fewer = replace(known, mistakes=some, wrong=wrong)  # three among all of them take a minute
     monkeypatch.setattr("torch_ref.diagnosis.diagnose.catalogue_of", lambda _: fewer)
     sign = partial(signature, variant=STANDARD, loss=False, linear=False)
     table = joint(planted, known)

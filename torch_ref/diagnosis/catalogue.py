@@ -43,11 +43,13 @@ class Catalogue:
     Attributes:
         table: the right equations.
         mistakes: no two of them the same mathematics, in the order in which they are preferred.
+        wrong: the table with each of them.
         same: identifier to that of the mistake which it is, for those that are no others.
     """
 
     table: Table
     mistakes: tuple[Mistake, ...]
+    wrong: tuple[Table, ...]
     same: dict[str, str]
 
 
@@ -68,7 +70,7 @@ def catalogue(
 def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     right = backward_table(variant, head)
     sign = signer(right, variant, head is not None, head == "linear", beyond)
-    found: dict[bytes, Mistake] = {}
+    found: dict[bytes, tuple[Mistake, Table]] = {}
     same: dict[str, str] = {}
     nothing = sign(right)
     for identifier, sentence, edit in _all(right, variant, head):
@@ -79,11 +81,12 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
         if key == nothing:
             continue
         if key in found:
-            same[identifier] = found[key].identifier
+            same[identifier] = found[key][0].identifier
             continue
         line, should_be, number = render_difference(wrong, right, variant)
-        found[key] = Mistake(identifier, sentence, number, line, should_be, edit)
-    return Catalogue(right, tuple(found.values()), same)
+        found[key] = Mistake(identifier, sentence, number, line, should_be, edit), wrong
+    mistakes, tables = zip(*found.values(), strict=True)
+    return Catalogue(right, mistakes, tables, same)
 
 
 def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str, str, Edit]]:

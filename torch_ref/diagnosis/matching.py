@@ -1,10 +1,12 @@
 """Which mistake reproduces an implementation's wrong gradients."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.edits import together
@@ -44,15 +46,14 @@ def match_single(
     if not wrong:
         return []
     foretold = foretold_by(known, wrong[0])
-    distances = [_distance(subject, found, wrong[0]) for found in foretold]
-    nearest = sorted(range(len(distances)), key=lambda n: distances[n])
-    near = [n for n in nearest if distances[n] <= half_the_digits(subject)]
+    distances = _distances(subject, foretold, wrong[0])
+    near = np.flatnonzero(distances <= half_the_digits(subject))
+    nearest = np.argsort(distances, kind="stable")[:TRIED]
     found = []
-    for n in sorted({*near, *nearest[:TRIED]}):
-        mistake = known.mistakes[n]
-        used = share_used(subject, mistake.edit(known.table), evidence)
+    for n in sorted({*near.tolist(), *nearest.tolist()}):
+        used = share_used(subject, known.wrong[n], evidence)
         if used is not None:
-            found.append((mistake, used))
+            found.append((known.mistakes[n], used))
     return found
 
 
@@ -75,8 +76,7 @@ def predictions(known: Catalogue, case: _Foretold) -> list[dict[str, Array] | No
     """The gradients of a case by every mistake; None by one that its shapes do not admit."""
     found: list[dict[str, Array] | None] = []
     right = solved(known.table, case.quantities)
-    for mistake in known.mistakes:
-        wrong = mistake.edit(known.table)
+    for wrong in known.wrong:
         try:
             with np.errstate(all="ignore"):
                 found.append(gradients(wrong, case.quantities, beside=right))
@@ -108,20 +108,32 @@ def distance(subject: Subject, table: Table, evidence: Evidence) -> float:
             found = gradients(table, evidence.quantities)
     except ValueError:
         return float("inf")
-    return _distance(subject, found, evidence)
+    return float(_distances(subject, [found], evidence)[0])
 
 
-def _distance(subject: Subject, found: Mapping[str, Array] | None, evidence: Evidence) -> float:
-    if found is None:
-        return float("inf")
-    try:
-        found = fitted(subject, found, evidence)
-    except ValueError:
-        return float("inf")
-    return max(
-        float(relative(found[name].ravel(), actual.ravel(), evidence.allowed[name].ravel()))
-        for name, actual in evidence.actual.items()
-    )
+def _distances(
+    subject: Subject, foretold: Sequence[Mapping[str, Array] | None], evidence: Evidence
+) -> NDArray[np.float64]:
+    """`distance` of many tables' gradients; None is infinitely far."""
+    fitting: dict[int, Mapping[str, Array]] = {}
+    for n, found in enumerate(foretold):
+        with suppress(ValueError):
+            if found is not None:
+                fitting[n] = fitted(subject, found, evidence)
+    distances = np.full(len(foretold), np.inf)
+    if fitting:
+        distances[list(fitting)] = np.max(
+            [
+                relative(
+                    np.stack([found[name].ravel() for found in fitting.values()]),
+                    actual.ravel(),
+                    evidence.allowed[name].ravel(),
+                )
+                for name, actual in evidence.actual.items()
+            ],
+            axis=0,
+        )
+    return distances
 
 
 def relative(found: Array, actual: Array, allowed: Array) -> Array:

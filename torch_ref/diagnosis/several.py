@@ -79,7 +79,7 @@ def marks_of(
             break
     right, changed, same = (np.stack(each, axis=-1) for each in zip(*rows, strict=True))
     explained = same & changed
-    edited = [_edited(mistake.edit(known.table), known.table) for mistake in known.mistakes]
+    edited = [_edited(wrong, known.table) for wrong in known.wrong]
     mixes = np.array([any(_taken(w) - _taken(r) for w, r in found.values()) for found in edited])
     lines = [{target} for target in known.table.equations]
     lines += [{f"d{gate}", f"dz_{gate}"} for gate in GATES]  # two factors of one product
