@@ -63,7 +63,7 @@ def match_confined(
         if time.perf_counter() > until:
             break
         table = mistake.edit(known.table)
-        if all(distance(subject, table, each) <= bound for each in wrong):
+        if all(distance(subject, known, table, each) <= bound for each in wrong):
             used = share_used(subject, table, evidence)
             if used is not None:
                 found.append((mistake, used))
@@ -80,7 +80,7 @@ def _spans(
     bound = half_the_digits(subject)
     spans: list[Sequence[Steps]] = []
     for mistake in mistakes:
-        there = distance(subject, mistake.edit(known.table), plain) <= bound
+        there = distance(subject, known, mistake.edit(known.table), plain) <= bound
         spans.append(_THERE_AT_T1 * there + _NOT_AT_T1 * plain.right)
     return spans
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch_ref.diagnosis.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.edits import together
 from torch_ref.diagnosis.evidence import Evidence, explains, fitted
-from torch_ref.diagnosis.interpreter import gradients, solved
+from torch_ref.diagnosis.interpreter import Solved, gradients, solved
 from torch_ref.diagnosis.quantities import Quantities
 from torch_ref.diagnosis.table import Table
 from torch_ref.harness.judge import Subject
@@ -75,7 +75,7 @@ class _Foretold:
 def predictions(known: Catalogue, case: _Foretold) -> list[dict[str, Array] | None]:
     """The gradients of a case by every mistake; None by one that its shapes do not admit."""
     found: list[dict[str, Array] | None] = []
-    right = solved(known.table, case.quantities)
+    right = _right(known, case)
     for wrong in known.wrong:
         try:
             with np.errstate(all="ignore"):
@@ -83,6 +83,11 @@ def predictions(known: Catalogue, case: _Foretold) -> list[dict[str, Array] | No
         except ValueError:
             found.append(None)
     return found
+
+
+@lru_cache(maxsize=32)
+def _right(known: Catalogue, case: _Foretold) -> Solved:
+    return solved(known.table, case.quantities)
 
 
 def share_used(subject: Subject, table: Table, evidence: Sequence[Evidence]) -> float | None:
@@ -101,11 +106,15 @@ def half_the_digits(subject: Subject) -> float:
     return float(np.sqrt(np.finfo(subject.abilities.dtypes[0]).eps))
 
 
-def distance(subject: Subject, table: Table, evidence: Evidence) -> float:
-    """The greatest error of a tensor relative to its size; infinite where nothing fits."""
+def distance(subject: Subject, known: Catalogue, table: Table, evidence: Evidence) -> float:
+    """The greatest error of a tensor relative to its size; infinite where nothing fits.
+
+    What the table has in common with the catalogue's right one is computed once for each case.
+    """
+    right = _right(known, _Foretold(evidence.key, evidence.quantities))
     try:
         with np.errstate(all="ignore"):
-            found = gradients(table, evidence.quantities)
+            found = gradients(table, evidence.quantities, beside=right)
     except ValueError:
         return float("inf")
     return float(_distances(subject, [found], evidence)[0])

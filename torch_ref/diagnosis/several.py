@@ -271,7 +271,7 @@ def match_several(
         for order in _orders(chosen, marks):
             mistakes = tuple(known.mistakes[n] for n in order)
             table = joint(mistakes, known)
-            if any(distance(subject, table, each) > bound for each in (*evidence, *further)):
+            if any(distance(subject, known, table, each) > bound for each in (*evidence, *further)):
                 continue
             used = share_used(subject, table, [*evidence, *further])
             if used is not None:

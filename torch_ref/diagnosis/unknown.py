@@ -158,7 +158,7 @@ def match_unknown(
             if family.limit and number <= 0:
                 continue
             table = family.table(number)
-            if any(distance(subject, table, each) > bound for each in everything):
+            if any(distance(subject, known, table, each) > bound for each in everything):
                 continue
             used = share_used(subject, table, everything)
             if used is not None:
