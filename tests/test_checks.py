@@ -208,6 +208,17 @@ def test_a_mistake_that_its_check_does_not_catch_first(name):
     assert report.failures[0].case is not None or name == "check_shapes_and_dtypes"
 
 
+def test_a_check_with_one_case_that_could_not_fail():
+    """With few cases nothing is said to hold of an LSTM whose every gradient is zero."""
+    zero = mistaken(lambda pullback, p, x, h0, c0, upstream: {
+        name: 0 * gradient for name, gradient in pullback(*upstream).items()
+    })  # fmt: skip
+    report = check_implementation(zero, examples=1)
+    judges = {f"check_{name}" for name in ("one_step", "two_steps", "every_step", "only_dh_n",
+              "only_dc_n", "initial_state", "gradients", "long", "stacks")}  # fmt: skip
+    assert judges - {failure.check for failure in report.failures} == set()
+
+
 def test_a_failing_case_that_is_not_made_small():
     """A wrong line that needs three units is shown on three, with one input and one step."""
     report = check_implementation(

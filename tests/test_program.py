@@ -135,6 +135,30 @@ def test_an_exit_status_is_a_crash_even_with_a_sound_result(
     assert str(pickle.loads(pickle.dumps(crash))) == str(crash)
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("a.js:1|throw new Error(0)|^||Error: one layer|    at f (a.js:1)||Node.js v20", "Error"),
+        ('Exception in thread "main" java.lang.IllegalArgumentException: one layer|\tat A.f', "Ex"),
+        ("thread 'main' (7) panicked at a.rs:1:2:|one layer|note: run with", "one layer"),
+        ("panic: one layer||goroutine 1 [running]:|main.main()|\ta.go:4", "panic: one layer"),
+        ("terminate called after 'std::runtime_error'|  what():  one layer", "what():  one layer"),
+        ("Traceback|  File 'a.py', line 1|ValueError: one layer", "ValueError: one layer"),
+        ("ValueError: of another|one layer", "ValueError"),
+    ],
+)
+def test_what_was_raised_is_told_and_not_the_end_of_the_stack(
+    program: Callable[[str], str], case: Case, lines: str, told: str
+) -> None:
+    """Node ends with its version, Java with a frame, Rust with a note."""
+    wrote = "\n".join(lines.split("|"))
+    with pytest.raises(ProgramCrashed) as caught:
+        run_program(program(f"cat >&2 <<'END'\n{wrote}\nEND\nexit 1"), case, timeout=LONG)
+    said = str(caught.value).partition(" standard error is ")[2]
+    assert said.strip("\"'").startswith(told), caught.value
+    assert "one layer" in said or "another" in said
+
+
 def test_a_signal_is_named(program: Callable[[str], str], case: Case) -> None:
     """A segmentation fault is not an exit status."""
     with pytest.raises(ProgramCrashed, match=r"was ended by signal SIGSEGV\.$") as caught:

@@ -26,6 +26,9 @@ LAST_LINES = 20
 _TAIL_BYTES = 2**16
 _PIPE_BYTES = 2**20  # what a pipe can hold
 _POLL_SECONDS = 0.02
+# Where the stack follows what was raised, the last line is not the one that tells.
+_RAISED = re.compile(r"\b\w*(Error|Exception)\b.*: |^panic: |^what\(\): ")
+_PANICKED = re.compile(r" panicked at .*:$")
 _PLACEHOLDER = re.compile(r"\{(case|result)\}(\.npz|\.safetensors)?")
 
 
@@ -248,7 +251,12 @@ def _keep(chunk: bytes, tail: bytearray) -> bool:
 
 def _last(stderr: tuple[str, ...]) -> str:
     said = [line.strip() for line in stderr if line.strip()]
-    return f"; the last it wrote to standard error is {said[-1][:200]!r}" if said else ""
+    if not said:
+        return ""
+    panics = [said[k + 1] for k in range(len(said) - 1) if _PANICKED.search(said[k])]
+    telling = (panics or [line for line in said if _RAISED.search(line)] or said)[-1]
+    which = "the last it wrote to" if telling == said[-1] else "what it raised, on"
+    return f"; {which} standard error is {telling[:200]!r}"
 
 
 def _signal_name(number: int) -> str:
