@@ -191,6 +191,42 @@ PLANTED = [
     ("char_trainer", "targets[:, t]]).sum() / N", "targets[:, t]]).sum()", ["forward.loss * B"]),
     ("peephole_vectors", "sigma(a_o + p[2] * c[t])", "sigma(a_o + p[2] * c_prev)",
      ["forward.z_o.peephole c[t-1]"]),
+    # a factor or a term too many, another state
+    ("time_layers", "dc_next + dh_next * o *", "dc_next + h_prev * dh_next * o *",
+     ["dc[0].times h[t-1]"]),
+    ("time_layers", "dc_prev = ds * f\n",
+     "dc_prev = ds * f + ds * c_prev * f * (1 - f) * c_prev\n", ["dc_carry.plus dz_f * c[t-1]"]),
+    ("bias_row", "df = C[t - 1] * dC[t]", "df = c0 * dC[t]", ["df.c0"]),
+    ("peephole_vectors", "(1 - np.tanh(c[t]) ** 2)", "(1 - np.tanh(y[t]) ** 2)",
+     ["dc.1-tanh(h)^2"]),
+    # the last step written out, apart from a single one; buffers that keep what t=1 needed
+    ("bias_row", "df = C[t - 1] * dC[t]", "df = C[t if t == T - 1 else t - 1] * dC[t]",
+     ["df.c[t], at the last step only, where T > 1"]),
+    ("time_layers", "            dxs[:, t], dh,",
+     "            first = self.layers[0]\n            if t == 0 < T - 1:\n"
+     "                stale = self.layers[1].cache[1:3]\n"
+     "                first.cache = (first.cache[0], *stale, *first.cache[3:])\n"
+     "            dxs[:, t], dh,",
+     ["h and c before.stale at t=0"]),
+    # W.T @ df * f * (1 - f), from the left to the right
+    ("columns", "da_prev, dxt = back[:n_a], back[n_a:]",
+     "slope = {'f': ft * (1 - ft), 'i': it * (1 - it), 'c': 1 - cct**2, 'o': ot * (1 - ot)}\n"
+     "    parts = [p[f'W{k}'][:, :n_a].T @ (dz[k] / slope[k]) * slope[k] for k in dz]\n"
+     "    da_prev, dxt = sum(parts), back[n_a:]",
+     ["dh_carry.derivatives after weight_hh"]),
+    # a matrix for x and one for h, each with a gradient of its own; steps that are paired wrongly
+    ("time_layers", "x.T @ dA, h_prev.T @ dA, dA.sum(axis=0)\n        return dA @",
+     "x.T @ (of_x := np.hstack((df, dg, di, ds))), h_prev.T @ dA, of_x.sum(axis=0)\n"
+     "        return of_x @", ["side of x.o from dc"]),
+    ("bias_row", "dW += inputs[t].T @ dz", "dW += inputs[t - 1].T @ dz * (t > 0)",
+     ["joined.pairs of t-1"]),
+    ("char_trainer", "self.h, self.c = hs[-1], cs[-1]\n",
+     "self.h, self.c = hs[-1], cs[-1]\n        grads['Wy'] *= T\n        grads['by'] *= T\n",
+     ["weight_out and bias_out * T"]),
+    ("peephole_vectors", "p[0] * di + p[1] * df", "p[0] * di + p[1] * di",
+     ["dc_carry.peephole of f with dz_i"]),
+    ("peephole_vectors", "a_o + p[2] * c[t])", "a_o + p[2] * c[t] * (t > 0))",
+     ["forward.z_o.peephole not at t=0"]),
 ]  # fmt: skip
 
 
@@ -203,6 +239,14 @@ def test_mistake_in_an_lstm_of_another_style_that_is_not_named(
     assert diagnosis.wrong
     assert diagnosis.finding is not None, diagnosis.located
     assert [mistake.identifier for mistake in diagnosis.finding.mistakes] == expected
+
+
+def test_kept_gate_that_is_sent_to_the_cell_alone() -> None:
+    """g that changed since the forward pass, where f at t=0 cannot tell that dc is right."""
+    wrong = made("columns", "    through = ot", "    cct = cct * (1 + it / 8)\n    through = ot")
+    located = diagnose(wrong, seconds=0).located
+    assert "i and g are wrong and o is not (f shows nothing" in located
+    assert "; or i or g is not as the forward pass kept it." in located
 
 
 def test_accumulators_that_are_not_reset_between_two_backward_passes() -> None:

@@ -6,6 +6,7 @@ from functools import cache
 
 from torch_ref.diagnosis.cell_mistakes import cell_mistakes
 from torch_ref.diagnosis.edits import Edit
+from torch_ref.diagnosis.extra_mistakes import extra_mistakes
 from torch_ref.diagnosis.identity import signer
 from torch_ref.diagnosis.joined_mistakes import joined_mistakes
 from torch_ref.diagnosis.loss_mistakes import loss_mistakes
@@ -97,3 +98,4 @@ def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str
     yield from sum_mistakes(right)
     yield from path_mistakes(right, variant)
     yield from joined_mistakes(right)
+    yield from extra_mistakes(right, variant)

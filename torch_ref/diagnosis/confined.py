@@ -22,15 +22,26 @@ _ELSEWHERE: Mapping[Steps, Steps] = {
     "not the first": "first",
     "last": "not the last",
     "not the last": "last",
+    "first of several": "not the first of several",
+    "last of several": "not the last of several",
 }
 # What a single step, which is the first and the last, has of the mistake: all of it, or nothing.
+# Nothing also where the first or the last step is written out, and a single one apart from them,
+# or where a buffer of the step before still holds what the step after needed.
 _THERE_AT_T1: tuple[Steps, ...] = ("first", "last")
-_NOT_AT_T1: tuple[Steps, ...] = ("not the first", "not the last")
+_NOT_AT_T1: tuple[Steps, ...] = (
+    "not the first",
+    "not the last",
+    "first of several",
+    "last of several",
+)
 _STEP_WORDS: Mapping[Steps, str] = {
     "first": "at t=0 only",
     "not the first": "except at t=0",
     "last": "at the last step only",
     "not the last": "except at the last step",
+    "first of several": "at t=0 only, where T > 1",
+    "last of several": "at the last step only, where T > 1",
 }
 _LOCAL, _CARRIED = "what comes through h[t]", "what t+1 hands back"
 _SPLIT = ("di", "dg", "df", "dc_carry")

@@ -27,7 +27,8 @@ class Gate:
         w, u, b: whose blocks of weight_ih, weight_hh and the bias it reads; "" is none.
         bias_factor, plus: the bias is multiplied by the one, and the other added to it.
         transposed: whether its block of weight_hh is.
-        peephole: the state that it sees: "", "c[t-1]" or "c[t]". p: through whose peephole.
+        peephole: the state that it sees: "", "c[t-1]", "c[t]" or "c[t], not at t=0".
+        p: through whose peephole.
     """
 
     activation: str
@@ -284,7 +285,7 @@ def _layer(
                 if "o" in lines.cell:
                     s = s._replace(o=ACTIVATIONS[line.activation](a, z["o"]))
                 c_next = ACTIVATIONS[lines.state](a, CELLS[lines.cell](a, s))
-            if line.peephole:
+            if line.peephole and (t > 0 or "not at t=0" not in line.peephole):
                 seen = c if line.peephole == "c[t-1]" else c_next
                 weight = w[f"weight_c{line.p or gate}_l{own}"][..., None, :]
                 z[gate] = a.rnd(z[gate] + a.rnd(weight * seen))

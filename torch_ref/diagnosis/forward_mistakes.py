@@ -204,6 +204,15 @@ def _peepholes(right: Lines) -> Found:
                 f"z_{gate} += weight_c{gate} * {line.peephole}",
                 of_gates([gate], peephole=seen),
             )
+    if right.gates["o"].peephole:
+        yield (
+            "z_o.peephole not at t=0",
+            "the output gate lacks its peephole at t=0, where c[t] is there already.",
+            "(34)",
+            "z_o += weight_co * c[t]  except at t=0",
+            "z_o += weight_co * c[t]",
+            of_gates(["o"], peephole="c[t], not at t=0"),
+        )
     for first, second in (("i", "f"), ("i", "o"), ("f", "o")):
         if right.gates["i"].peephole:
             yield (

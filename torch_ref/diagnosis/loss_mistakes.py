@@ -155,6 +155,7 @@ def _head(head: str) -> Found:
     for target in ("dweight_out", "dbias_out"):
         yield from of_sum(target.removeprefix("d"), TARGET_WORDS[target], (Place(target),))
     output = (Place("dweight_out"), Place("dbias_out"))
+    yield from of_sum("weight_out and bias_out", "the gradient of weight_out and bias_out", output)
     for (steps, left), by_members in product(LEFT.items(), (False, True)):
         edits = (overwritten(STACK, "first", by_members), overwritten(output, steps, by_members))
         by, of = (" and by every sequence", " of the last one") if by_members else ("", "")

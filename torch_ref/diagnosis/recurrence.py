@@ -16,13 +16,14 @@ RECURRENT = frozenset({*STEP, *BEGIN, *END})
 
 @dataclass(frozen=True)
 class CompiledTerm:
-    """A term with what does not recur multiplied out: fixed (..., T, B, H), or None."""
+    """A term with what does not recur multiplied out: fixed and after (..., T, B, H), or None."""
 
     fixed: Array | None
     recurrent: tuple[str, ...]
     weight: Array | None
     block: Weight
     steps: range
+    after: Array | None
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,8 @@ def recur(
                 assert value is not None
                 if term.weight is not None:
                     value = a.matmul(value, changed.get(term.block, term.weight))
+                if term.after is not None:
+                    value = a.rnd(value * term.after[..., t, :, :])
                 total = value if total is None else a.rnd(total + value)
             now[target] = clipped(table[target], zero if total is None else total, a)
         for target, kept in history.items():
@@ -137,4 +140,5 @@ def _compiled(
         None if term.weight is None else block(q, term.weight, k),
         term.weight or Weight(""),
         steps_of(q.sizes.T, term.steps),
+        None if term.after is None else at_all_steps(term.after, env, q.sizes.T, a),
     )

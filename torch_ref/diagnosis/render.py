@@ -59,6 +59,10 @@ _ONLY = {
     "last": "  at t=T-1 only",
     "not the first": "  except at t=0",
     "not the last": "  except at t=T-1",
+    "first of several": "  at t=0 only, where T > 1",
+    "last of several": "  at t=T-1 only, where T > 1",
+    "not the first of several": "  except at t=0, where T > 1",
+    "not the last of several": "  except at t=T-1, where T > 1",
     "none": "  never",
 }
 
@@ -124,6 +128,8 @@ def _term(term: Term, variant: Variant) -> tuple[str, bool]:
     text = text or "1"
     if term.weight is not None:
         text = f"{_in_product(text)} @ {_weight(term.weight)}"
+    if term.after is not None:
+        text = f"{text} * {_factor(term.after, variant)}"
     if term.outer is not None and term.outer.name != "one":
         left, right = f"{_in_product(text)}.T", _factor(term.outer, variant)
         text = f"{left} @ {_in_product(right)}"

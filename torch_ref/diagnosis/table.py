@@ -12,7 +12,18 @@ from typing import Literal, NamedTuple
 from manual_lstm.params import GATES
 from torch_ref.oracles.variant import STANDARD, Variant
 
-Steps = Literal["every", "first", "last", "not the first", "not the last", "none"]
+Steps = Literal[
+    "every",
+    "first",
+    "last",
+    "not the first",
+    "not the last",
+    "first of several",
+    "last of several",
+    "not the first of several",
+    "not the last of several",
+    "none",
+]
 Again = Literal[
     "",
     "h[t]",
@@ -70,13 +81,18 @@ def scale_of(key: str, sizes: Sizes) -> Fraction:
 
 
 def steps_of(count: int, which: Steps) -> range:
-    """Which of so many steps."""
+    """Which of so many steps. One alone is neither the first nor the last of several."""
+    several = int(count > 1)
     return {
         "every": range(count),
         "first": range(1),
         "last": range(count - 1, count),
         "not the first": range(1, count),
         "not the last": range(count - 1),
+        "first of several": range(several),
+        "last of several": range(count - several, count),
+        "not the first of several": range(several, count),
+        "not the last of several": range(count - several),
         "none": range(0),
     }[which]
 
@@ -141,6 +157,7 @@ class Term:
         scale: for `scale_of`; all of them apply.
         steps: at which steps the term is there.
         transposed: whether a sum is laid down transposed.
+        after: what the product is multiplied by after the weight, as it should not be.
     """
 
     factors: tuple[Factor, ...]
@@ -149,6 +166,7 @@ class Term:
     scale: tuple[str, ...] = ()
     steps: Steps = "every"
     transposed: bool = False
+    after: Factor | None = None
 
 
 @dataclass(frozen=True)

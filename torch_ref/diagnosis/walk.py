@@ -114,7 +114,8 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     but = " (f shows nothing at t=0, as c0 is 0)" if silent else ""
     if wrong | silent == {"i", "f", "g"}:
         shown = joined([gate for gate in GATES if gate in wrong])
-        return f"dc, equation (11): {shown} are wrong and o is not{but}; and at {to_c}"
+        kept = "; or i or g is not as the forward pass kept it" if silent else ""
+        return f"dc, equation (11): {shown} are wrong and o is not{but}; and at {to_c}{kept}"
     if wrong | silent == set(GATES):
         all_of = "all four" if "f" in wrong else "all other"
         return f"dh, equation (9), as {all_of} gates are wrong{but}: {to_h}"
