@@ -22,6 +22,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1:]
 MADE = {
     "course": ("a non-zero c0", "the upstream gradient dc_n"),
     "one_matrix": ("stacks (more than one layer)",),
+    "in_rows": ("the upstream gradient dh_n", "stacks (more than one layer)"),
     "in_columns": ("a non-zero c0", "the upstream gradient dh_n"),
     "trainer": ("the gradient dx", "the upstream gradient dc_n"),
     "last_step": ("the upstream gradient dy", "the gradient dx"),
@@ -53,6 +54,7 @@ def made(monkeypatch):
         "step_class",
         "loss_fun",
         "bias_row",
+        "rows",
         "columns",
         "char_trainer",
         "last_step",
@@ -82,6 +84,7 @@ def test_glue_in_the_docs_that_is_longer_than_it_says(name):
 
 SPOILT = {
     "course": ("course_style.py", "dc * prev_c * f", "dc * next_c * f"),
+    "in_rows": ("rows.py", "dc * i\n        dz", "dh * i\n        dz"),
     "steps": ("step_class.py", "ds * s_before * f", "ds * tanh_s * f"),
     "last_step": ("last_step.py", "dc = dc * f", "dc = dc * f; dh = dh + self.Wy.T @ dy"),
     "classified": ("classifier.py", "dh * tc * o * (1 - o)", "dh * tc * o * (1 - i)"),
