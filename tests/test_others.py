@@ -249,6 +249,14 @@ def test_kept_gate_that_is_sent_to_the_cell_alone() -> None:
     assert "; or i or g is not as the forward pass kept it." in located
 
 
+def test_wrong_dx_that_is_sent_to_the_states() -> None:
+    """dx alone is wrong, and what there is not is to be looked at."""
+    located = diagnose(made("columns", ", back[n_a:]", ", back[n_a:][::-1]"), seconds=0).located
+    assert "equation (17)" in located
+    assert "(16" not in located
+    assert "dc0" not in located
+
+
 def test_accumulators_that_are_not_reset_between_two_backward_passes() -> None:
     """A pullback that adds to what it returned before, said to be no more than not linear."""
     reset = "        for grad in self.grads:\n            grad[...] = 0\n"

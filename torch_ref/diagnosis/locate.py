@@ -196,7 +196,7 @@ def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
                 return f"{above}. {walked.sentence}"
             return f"{above}: look at what a layer hands to the one below, equation (8)."
         if own:
-            told = _of_gates(_gates(evidence, k), one_step=one_step)
+            told = _of_gates(evidence, _gates(evidence, k), one_step=one_step)
             return f"Layer {k} itself is wrong. {told}"
         if handed:
             return f"In layer {k} what is handed on as {joined(handed)} is wrong, equation (16)."
@@ -266,7 +266,9 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
-    return f"{_conditions(probes, {})} {_of_gates(_gates(evidence), one_step=True)}".lstrip()
+    return (
+        f"{_conditions(probes, {})} {_of_gates(evidence, _gates(evidence), one_step=True)}".lstrip()
+    )
 
 
 def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
@@ -274,7 +276,7 @@ def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) ->
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     where = _conditions(probes, sizes)
-    return where or _of_gates(_gates(evidence), one_step=False)
+    return where or _of_gates(evidence, _gates(evidence), one_step=False)
 
 
 # Gates that are wrong together because of what they receive.
@@ -303,9 +305,11 @@ def _conditions(probes: Probes, sizes: Mapping[str, int]) -> str:
     return ""
 
 
-def _of_gates(gates: set[str], *, one_step: bool) -> str:
+def _of_gates(evidence: Evidence, gates: set[str], *, one_step: bool) -> str:
     if not gates:
-        return "The gates are right: look at dh0 and dc0, equation (16), and dx, (17)."
+        numbers = {"dh0": "(16b)", "dc0": "(16a)", "dx": "(17)"}
+        wrong = [f"{name}, equation {numbers[name]}" for name in numbers if name in evidence.wrong]
+        return f"The gates are right: look at {joined(wrong)}."
     if len(gates) == 1:
         (gate,) = gates
         number = GATE_EQUATIONS[gate]
