@@ -71,6 +71,20 @@ def test_a_long_run_that_is_lost_for_want_of_a_word(tmp_path):
     call("train", *SMALL, "--windows", 2, "--checkpoint", path, "--compare")  # which writes none
 
 
+@pytest.mark.parametrize("option", ["--history", "--monitor"])
+def test_a_record_of_a_long_run_that_is_written_over(tmp_path, option):
+    """Without a checkpoint nothing else says that the file is another run's."""
+    path = tmp_path / "h.jsonl"
+    path.touch()  # nothing is lost of an empty one, as mktemp leaves
+    words = ("train", *SMALL, "--windows", 2, "--monitor-every", 1, option, path)
+    call(*words)
+    before = path.read_bytes()
+    assert before.count(b"\n") == 2
+    assert f"{str(path)!r} exists already: choose another file or remove it." in refused(*words)
+    assert path.read_bytes() == before
+    call("train", *SMALL, "--windows", 2, "--monitor-every", 1, option, "/dev/null")
+
+
 def test_a_report_that_is_not_json_or_has_company():
     """--json - prints JSON and nothing else, with the floor, the loss and the rate."""
     report = json.loads(call("train", *SMALL, "--windows", 3, "--json", "-").stdout)

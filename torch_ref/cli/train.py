@@ -132,8 +132,11 @@ def train(
         raise ValueError("--resume goes on from a checkpoint, so --checkpoint must be given too.")
     require_writable(json, "--json file")
     require_writable(checkpoint, "checkpoint")
-    if checkpoint is not None and not resume and not compare:
-        _require_new(checkpoint)
+    if not resume and not compare:
+        if checkpoint is not None:
+            _require_new(checkpoint)
+        for written, what in ((history, "history"), (monitor, "--monitor file")):
+            _require_empty(written, what)
     for drawn in (plot, monitor_plot):
         require_writable(drawn, "plot")
     if plot is not None or monitor_plot is not None:
@@ -240,6 +243,12 @@ def _require_new(checkpoint: str) -> None:
         f"checkpoint {checkpoint!r} exists already, at window {windows}: go on from it with "
         "--resume, or to begin anew choose another file or remove it."
     )
+
+
+def _require_empty(target: str | None, what: str) -> None:
+    """ValueError where the windows of another run would be lost; what is no file keeps none."""
+    if target is not None and os.path.isfile(target) and os.path.getsize(target):
+        raise ValueError(f"{what} {target!r} exists already: choose another file or remove it.")
 
 
 class _Sink:
