@@ -129,6 +129,7 @@ def test_a_stack_that_is_half_done_passes_as_a_gap(function, why, where):
     assert isinstance(failure.error, IndexError | ValueError)
     assert failure.sentence.endswith(f"test_abilities.py:{line(function, where)}.")
     assert f"as {why}." in report.notes[0]
+    assert ("if it is bound to that: --sizes I=3,H=3" in report.notes[0]) == (function is square)
     assert "--sizes L=1" in report.notes[0]
     bound = Implementation("mine", vjp=function, sizes={"L": 1})
     assert check_implementation(bound, examples=20).verdict == "agree"

@@ -25,7 +25,7 @@ from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
-from torch_ref.harness.campaign import CheckReport, check_implementation
+from torch_ref.harness.campaign import CheckReport, check_implementation, crash_report
 from torch_ref.harness.checks import check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
@@ -145,7 +145,12 @@ def check(
     except Exception as error:
         if isinstance(error, ValueError) and not is_theirs(error):
             raise
-        sys.stderr.write(f"manual-lstm: {implementation.name}: {raised(error)}\n")
+        with _prints_to_stderr():
+            report = crash_report(implementation, error)
+        said = ". ".join([raised(error), *report.notes])
+        sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
+        words += ["--case", case] if case is not None else _kept(report, examples, seed)
+        _write(report, shlex.join(["manual-lstm", *words]), json, html)
         raise typer.Exit(_status_of(error)) from None
 
     words += ["--case", case] if case is not None else _kept(report, examples, seed)
@@ -194,6 +199,18 @@ def _tell(
 ) -> None:
     if json != "-":  # first: what cannot be written must not take the report with it
         print_check(Console(), report, reproduce, diagnosis, blindness)
+    _write(report, reproduce, json, html, diagnosis, blindness, maps)
+
+
+def _write(
+    report: CheckReport,
+    reproduce: str,
+    json: str | None,
+    html: str | None,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+    maps: Maps | None = None,
+) -> None:
     if json is not None:
         write_json(check_json(report, reproduce, diagnosis, blindness), json)
     if html is not None:

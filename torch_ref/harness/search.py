@@ -20,7 +20,7 @@ from torch_ref.harness.checks import Check, CheckFailed
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
-from torch_ref.harness.theirs import it_raises
+from torch_ref.harness.theirs import sentence_of
 from torch_ref.oracles.case import Case
 
 # After this long a failing case that is not yet the smallest is small enough.
@@ -143,8 +143,7 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
     except Exception as error:
         comparison = None
-        clause = it_raises(error)
-        sentence = f"{clause[0].upper()}{clause[1:]}."
+        sentence = sentence_of(error)
         failure = Failure(check.name, check.catches, sentence, case, None, error)
     return Found(check.name, failure, comparison.tensors if comparison else (), 1)
 
