@@ -17,16 +17,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.page import Html, check_outputs
-from torch_ref.cli.progress import doing
+from torch_ref.cli.progress import counting, doing
 from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
 from torch_ref.harness.campaign import CheckReport, check_implementation, crash_report
-from torch_ref.harness.checks import check_called_twice, check_shapes_and_dtypes
+from torch_ref.harness.checks import CHECKS, check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange import load_case
@@ -295,10 +294,11 @@ def _run(
     implementation: Implementation, path: str | None, examples: int, jobs: int, seed: int
 ) -> CheckReport:
     if path is not None:
-        return check_implementation(implementation, case=load_case(path))
+        with counting("checks", len(CHECKS)) as progress:
+            return check_implementation(implementation, case=load_case(path), progress=progress)
     if jobs > 1:
         _require_sendable(implementation, jobs)
-    with _pool(jobs) as executor, _bar(examples) as progress:
+    with _pool(jobs) as executor, counting("cases", examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
         )
@@ -365,17 +365,6 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _bar(examples: int) -> Iterator[Any]:
-    columns = (BarColumn(), MofNCompleteColumn(), "cases, about", TimeRemainingColumn(), "left")
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=examples)
-        yield lambda count: bar.advance(task, count)
 
 
 def _same_implementation(
