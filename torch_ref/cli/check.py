@@ -58,7 +58,8 @@ def check(
         str | None, typer.Option(metavar="PATH", help="Only this case, from an exchange file.")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Of a bare callable: a preset, or auto to find it.")
+        str | None,
+        typer.Option(help="Of it: a preset; auto finds that of a callable."),
     ] = None,
     head: Annotated[
         HeadOrNone, typer.Option(help="Of a program; none: it is given dy and writes y.")
@@ -124,9 +125,11 @@ def check(
             implementation = load_target(target)
         if timeout is not None:
             implementation = replace(implementation, timeout=timeout)
-        if layout is not None:
-            found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
-            implementation = replace(implementation, layout=found)
+    if layout is not None:
+        if layout == "auto" and command is not None:
+            raise ValueError("--layout is auto but must be a preset for --command: none is tried.")
+        found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
+        implementation = replace(implementation, layout=found)
     implementation = replace(
         implementation,
         sizes={**implementation.sizes, **_sizes(sizes)},
@@ -249,7 +252,7 @@ def load_target(target: str) -> Implementation:
 
 # What each of the options is for, and why not for the rest.
 _NOT_OF_USE = {
-    "layout": (("target",), "files are in manual_lstm's own"),
+    "layout": (("target", "command"), "its files are in manual_lstm's own"),
     **dict.fromkeys(
         ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
     ),

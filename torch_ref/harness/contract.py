@@ -24,9 +24,9 @@ from torch.nn import Module
 from manual_lstm.arrays import FloatArray, check_count
 from manual_lstm.model import Head
 from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
+from torch_ref.harness.arranged_program import run_arranged_program
 from torch_ref.harness.given import restricted, without_biases
 from torch_ref.harness.layout import Layout
-from torch_ref.harness.program import run_program
 from torch_ref.harness.signature import arguments_taken, check_parameters, parameters
 from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results
@@ -176,9 +176,9 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
         raise ValueError(f"the layout of {implementation.name!r} must be found before it is run.")
     if implementation.form == "program":
         assert implementation.command is not None
-        given_case = restricted(case, implementation.without)
+        given_case = without_biases(restricted(case, implementation.without), layout)
         timeout = PROGRAM_SECONDS if implementation.timeout is None else implementation.timeout
-        results = run_program(implementation.command, given_case, timeout=timeout)
+        results = run_arranged_program(implementation.command, layout, given_case, timeout=timeout)
         return Answer(results, implementation.without)
     given = _give(case, layout)
     # A division by zero or an overflow of theirs is judged by what comes out of it.
