@@ -221,6 +221,27 @@ def test_a_usage_that_contradicts_itself(words, message):
     assert message in refused(*words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--text", "x", "--json", "x"),
+        ("train", "--history", "x", "--monitor", "x"),
+        ("train", "--plot", "x", "--monitor-plot", "x", "--history", "h"),
+        ("train", "--resume", "--checkpoint", "x", "--json", "x"),
+        ("predict", "x", "--json", "x"),
+        ("plateau", "--history", "x", "--json", "x"),
+        ("plateau", "--loss", "1", "--text", "x", "--json", "x"),
+        ("diff", "--text", "x", "--html", "x"),
+        ("diff", "--html", "x", "--json", "x"),
+        ("check", "a:b", "--case", "x", "--json", "x"),
+        ("mistakes", "--case", "x", "--json", "x"),
+    ],
+)
+def test_an_input_or_a_record_that_a_report_replaces(words):
+    """It is said before anything is read, trained or written."""
+    assert "which is the file of" in refused(*words)
+
+
 def test_a_plot_without_matplotlib(monkeypatch):
     """What to install is said before anything is trained."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from torch_ref import compare_gradients
 from torch_ref.reports.as_json import comparison_json, write_json
-from torch_ref.reports.files import require_writable, write_whole
+from torch_ref.reports.files import require_apart, require_writable, write_whole
 from torch_ref.reports.names import element_name
 from torch_ref.reports.text import comparison_table, summary
 
@@ -153,6 +153,21 @@ def test_a_file_that_is_found_to_be_unwritable_after_the_work(tmp_path, name, re
         require_writable(path, "--json file")
     with pytest.raises(ValueError, match=sentence):
         write_whole("text", path, "--json")
+
+
+def test_a_file_that_is_read_or_written_as_another_too(tmp_path, monkeypatch):
+    """A text is replaced by a report on it, or two records are mixed in one file."""
+    (tmp_path / "text").write_text("ab", encoding="utf-8")
+    (tmp_path / "link").symlink_to("text")
+    monkeypatch.chdir(tmp_path)
+    not_yet = f"../{tmp_path.name}/new"
+    for one, other in (("text", "./text"), ("link", str(tmp_path / "text")), ("new", not_yet)):
+        with pytest.raises(ValueError, match=r"^--json is .*, which is the file of --text too: "):
+            require_apart({"--text": one, "--history": None, "--json": other})
+    require_apart({"--text": "text", "--json": "-", "--html": "-"})
+    require_apart({"--text": "a", "--json": "b", "--monitor": None, "--plot": None})
+    require_apart({"--history": "/dev/null", "--monitor": "/dev/null"})
+    require_apart({"--case": str(tmp_path), "--dump": str(tmp_path)})
 
 
 def test_half_a_report(tmp_path, monkeypatch):

@@ -103,7 +103,7 @@ def check(
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
     what = "target" if target is not None else "command" if command is not None else "dump"
     _require_of_use(context, what)
-    check_outputs(html, json)
+    check_outputs(html, json, {"--case": case, "--dump": dump})
     if dump is not None:
         report = check_dump(dump)
         maps = maps_of_dump(dump) if html is not None else None

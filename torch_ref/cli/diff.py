@@ -63,7 +63,7 @@ def diff(
 
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
-    check_outputs(html, json)
+    check_outputs(html, json, {"--text": text})
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()
