@@ -1,6 +1,7 @@
 """What raises for a stack or a batch: a gap that is told, or a mistake, and how one says which."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -196,6 +197,20 @@ def test_a_bound_stack_is_verified():
     """A stack that is bound to three layers is run, and listed as not verified all the same."""
     found = abilities(ml.vjp, sizes={"L": 3, "B": 2})
     assert (found.stacks, found.batches, found.unverified) == (True, True, ())
+
+
+@pytest.mark.parametrize("sizes", [{"H": 4}, {"I": 4}, {"I": 4, "H": 4}])
+def test_a_bounded_head_that_is_given_other_sizes_than_its_own(sizes):
+    """H alone is bound, and I, which is V and so H, is drawn."""
+
+    def loss_and_grads(params, x, targets, h0, c0):
+        model = ml.CharModel(4, 4, len(h0), "bounded")
+        return model.loss_and_grads(params, x, targets, h0, c0)
+
+    bound = Implementation("mine", loss_and_grads=loss_and_grads, head="bounded", sizes=sizes)
+    assert check_implementation(bound, examples=5).verdict == "agree"
+    with pytest.raises(ValueError, match="I = 3 and H = 4 but with the bounded head they must be"):
+        replace(bound, sizes={"I": 3, "H": 4})
 
 
 def test_a_layout_for_one_layer_has_no_crash_to_tell():

@@ -8,16 +8,24 @@ from torch_ref.harness.layout import Layout
 from torch_ref.harness.program import run_program
 from torch_ref.oracles.case import Case, Results
 
+PROGRAM_SECONDS = 10.0
 
-def run_arranged_program(command: str, layout: Layout, case: Case, *, timeout: float) -> Results:
+
+def run_arranged_program(
+    command: str, layout: Layout, case: Case, *, timeout: float | None = None
+) -> Results:
     """`run_program` with the case arranged as `layout` says, and its results in ours again.
 
     The files of x, the states and what belongs to them keep their names, "x", "h0", "dy", "dx".
+
+    Args:
+        timeout: in seconds; None is PROGRAM_SECONDS.
 
     Raises:
         ValueError: a layout that one array cannot hold: a list of arrays, or a joined state.
         Exception: as `run_program`.
     """
+    timeout = PROGRAM_SECONDS if timeout is None else timeout
     if layout == Layout():
         return run_program(command, case, timeout=timeout)
     if layout.joined_state or ":" in layout.sequence:
