@@ -160,7 +160,9 @@ def _seek(
     if finding is not None:
         return finding, ""
     located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
-    return None, f"{located} {so_far}".rstrip()
+    modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+    changed = f"{modified.sentence} " if modified else ""
+    return None, f"{changed}{located} {so_far}".rstrip()
 
 
 def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:

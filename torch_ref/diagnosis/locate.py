@@ -81,7 +81,7 @@ def _cause(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
         return "Only what is exactly 0 in truth is wrong."
     walked = _walked(probes.subject, _with_inputs_enough(probes, sizes, evidence))
     if len(evidence.case.h0) > 1 and not evidence.steps:
-        return _of_layers(evidence, walked)
+        return _of_last_states(probes, sizes) or _of_layers(evidence, walked)
     if walked is None:
         return _one_step(probes, evidence) if not sizes else _recurrence(probes, sizes, evidence)
     at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
@@ -170,12 +170,25 @@ def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
             "The gradients of the weights are right: look at the sums for the biases, (18) "
             "and (22)."
         )
-    if sizes:
+    if sizes and set(sizes) <= {"T", "H"}:
         return (
             "With one step it is right: look at which steps the loop goes through, and of which "
             "step each gradient at the softmax is, equation (26)."
         )
+    if sizes and "B" in sizes and "L" not in sizes:
+        return (
+            "With one sequence it is right: look at what is summed over the batch, equation (24), "
+            "and of which sequence each gradient at the softmax is, equation (26)."
+        )
     return "Look at the gradient at the softmax, equation (26)."
+
+
+def _of_last_states(probes: Probes, sizes: Mapping[str, int]) -> str:
+    """Which of dh_n and dc_n a stack of layers gives to the wrong one; "" if neither."""
+    for name, number in (("dh_n", "(9)"), ("dc_n", "(11)")):
+        if name not in probes.subject.abilities.ignored and probes.right(zero(name), **sizes):
+            return f"Right without {name}: look at which layer's {name} each is given, {number}."
+    return ""
 
 
 def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:

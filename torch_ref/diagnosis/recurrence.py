@@ -110,7 +110,7 @@ def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Ar
     total = None
     for term in equation.terms:
         (factor,) = term.factors
-        value = scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+        value = scaled(beyond[factor.key], term, q, a)
         total = value if total is None else a.rnd(total + value)
     assert total is not None
     return total

@@ -173,7 +173,8 @@ def _factor(factor: Factor, variant: Variant) -> str:
     else:
         y = _plain(name)
     y += " without c0" if name == "c_new" else ""
-    y += " of another layer" if factor.layer else ""
+    which = "another" if factor.layer == 1 else f"the {factor.layer}"
+    y += f" of {which} layer" if factor.layer else ""
     y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)
 

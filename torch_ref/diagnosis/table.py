@@ -24,7 +24,8 @@ Again = Literal[
     "no bias",
     "the bias twice",
 ]
-Layer = Literal["own", "lowest", "top"]
+OtherLayer = Literal["lowest", "top"]
+Layer = Literal["own"] | OtherLayer
 Edge = Literal["wrap", "clamp", "zero"]
 Columns = Literal[
     "",
@@ -99,7 +100,8 @@ class Factor:
             from it; "reversed" for T-1-t's at t.
         step: of which step, counted from t, everything that it kept is taken, cyclically or, with
             the edge "clamp", at the end the nearest.
-        layer: how many layers further up, cyclically; for dh_n, dc_n, dh0 and dc0.
+        layer: how many layers further up, cyclically, for dh_n, dc_n, dh0 and dc0; or "lowest" or
+            "top", for dh_n and dc_n.
     """
 
     name: str
@@ -108,7 +110,12 @@ class Factor:
     edge: Edge = "wrap"
     at: Literal["", "last", "first", "reversed"] = ""
     step: int = 0
-    layer: int = 0
+    layer: int | OtherLayer = 0
+
+    @property
+    def key(self) -> str:
+        """Its name, with the layer that it is of where that is another."""
+        return f"{self.name} {self.layer}" if self.layer else self.name
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
     """A factor at every step: (..., T, B, N), or (..., 1, B, N) where it is the same at each."""
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
-    name = factor.name + ("+" if factor.layer else "")
-    array = joined_inputs(env, name) if name in JOINED else env[name]
+    array = joined_inputs(env, factor.name) if factor.name in JOINED else env[factor.key]
     before = 1 if factor.name in ("c", "h") else 0
     plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
