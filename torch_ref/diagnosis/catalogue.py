@@ -10,6 +10,7 @@ from torch_ref.diagnosis.identity import signer
 from torch_ref.diagnosis.joined_mistakes import joined_mistakes
 from torch_ref.diagnosis.loss_mistakes import loss_mistakes
 from torch_ref.diagnosis.path_mistakes import path_mistakes, upstream_mistakes
+from torch_ref.diagnosis.range_mistakes import range_mistakes
 from torch_ref.diagnosis.render import render_difference
 from torch_ref.diagnosis.shared_mistakes import shared_mistakes
 from torch_ref.diagnosis.sum_mistakes import sum_mistakes
@@ -99,3 +100,4 @@ def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str
     yield from path_mistakes(right, variant)
     yield from joined_mistakes(right)
     yield from shared_mistakes()
+    yield from range_mistakes(right)

@@ -138,8 +138,8 @@ def _nothing_returned(evidence: Sequence[Evidence]) -> str:
     if not gradients or any(value.any() for value in gradients):
         return ""
     return (
-        "Every gradient is exactly 0 in every case: is the LSTM run, and is what it computes "
-        "returned?"
+        "Every gradient is exactly 0 in every case: is the LSTM run, is what it computes returned, "
+        "and is nothing that it is divided by divided in whole numbers?"
     )
 
 

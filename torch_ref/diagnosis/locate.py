@@ -279,6 +279,8 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
+    if other := _but_the_biases(evidence):
+        return other
     return f"{_conditions(probes, {})} {_of_gates(_gates(evidence), one_step=True)}".lstrip()
 
 
@@ -286,8 +288,21 @@ def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) ->
     """As `_cause`, where dz cannot be read and more than one step is needed."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
+    if other := _but_the_biases(evidence):
+        return other
     where = _conditions(probes, sizes)
     return where or _of_gates(_gates(evidence), one_step=False)
+
+
+def _but_the_biases(evidence: Evidence) -> str:
+    """Where to look if the gradients of the biases show that every dz is right."""
+    if "dbias_l0" not in evidence.actual or "dbias_l0" in evidence.wrong or not evidence.wrong:
+        return ""
+    sums = [name for name in evidence.wrong if name.startswith(_SUMS)]
+    others = {"dx": "(17)", "dh0": "(16b)", "dc0": "(16a)"}
+    parts = [f"at the sums for {joined(sums)}, (18)"] if sums else []
+    parts += [f"at {name}, {number}" for name, number in others.items() if name in evidence.wrong]
+    return f"Every dz is right as the gradient of the biases shows: look {joined(parts)}."
 
 
 # Gates that are wrong together because of what they receive.

@@ -26,6 +26,7 @@ Found = Iterator[tuple[str, str, Edit]]
 P, HOT = Place("dlogits", 0), Place("dlogits", 1)
 DY = Place("dy")
 _SCALES = (
+    ("0", "is zero, as where 1 / (T B) is a division of whole numbers"),
     ("-1", "has the wrong sign: it is (onehot - p) where it must be (p - onehot)"),
     ("T", "is not divided by T"),
     ("B", "is not divided by B"),

@@ -31,6 +31,15 @@ _FUNCTIONS = {
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
+    "1, 0 in the last": "(0 in the last unit)",
+    "1, 0 in the first": "(0 in the first unit)",
+    "y, 0 in the last": "({y}, 0 in the last)",
+    "y, 0 in the first": "({y}, 0 in the first)",
+    "y, 1 in the last": "({y}, 1 in the last unit)",
+    "y, 1 in the first": "({y}, 1 in the first unit)",
+    "1, y in the last": "({y} in the last unit only)",
+    "1, y in the first": "({y} in the first unit only)",
+    "how many": "len({y})",
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
 _AGAIN: Mapping[Again, str] = {
@@ -156,6 +165,7 @@ def _weight(weight: Weight) -> str:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
     of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
+    of += f" without the {weight.without} column" if weight.without else ""
     return f"{weight.name}{block}{of}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 

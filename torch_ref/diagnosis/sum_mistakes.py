@@ -61,6 +61,7 @@ SCALES = (
     ("1/(T B)", "is a mean over steps and batch, not their sum"),
     ("T", "is multiplied by T"),
     ("B", "is multiplied by B"),
+    ("T B", "is multiplied by T B"),
 )
 LEFT: Mapping[Steps, str] = {"first": "t=0", "last": "the last step"}
 SPANS = (

@@ -70,6 +70,9 @@ def block(q: Quantities, weight: Weight, k: int) -> Array:
                 array = np.concatenate([array[..., 1:], bias], axis=-1)
             else:
                 array = np.concatenate([bias, array[..., :-1]], axis=-1)
+    if weight.without:
+        array = array.copy()
+        array[..., 0 if weight.without == "first" else -1] = 0
     return np.swapaxes(array, -1, -2) if weight.transposed else array
 
 
