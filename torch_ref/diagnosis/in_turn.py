@@ -224,6 +224,9 @@ def match_in_turn(
         search = max(search, fewer, key=lambda each: each.farthest)
         if time.perf_counter() > until:
             break
+    wrong = [k for k, stage in enumerate(stages) if not search.explains(known.table, stage)]
+    if wrong and search.farthest[0] <= wrong[0]:  # part of one case is no evidence of a line
+        return InTurn((), {}, None)
     if search.farthest[0] < len(stages):
         x = stages[search.farthest[0]].evidence.case.x
         layers = len(stages[search.farthest[0]].evidence.case.h0)

@@ -239,7 +239,7 @@ class _Whole:
             value = scaled(self.product(term), term, self.q, self.a)
             value = kept(value, term.steps)
             if term.weight is not None:
-                weight = block(self.q, term.weight, self.layer)
+                weight = block(self.q, term.weight, self.layer, self.a)
                 value = self.a.matmul(value, weight[..., None, :, :])
             total = value if total is None else self.a.rnd(total + value)
         assert total is not None

@@ -109,6 +109,10 @@ FUNCTIONS: Mapping[str, Function] = {
     "y, 1 in the first": _but_in(0, 1, None),
     "1, y in the last": _but_in(-1, None, 1),
     "1, y in the first": _but_in(0, None, 1),
+    "1 in the last": _but_in(-1, 1, 0),
+    "of the next unit": lambda a, y: np.roll(y, -1, axis=-1),
+    "of the previous unit": lambda a, y: np.roll(y, 1, axis=-1),
+    "of the first unit": lambda a, y: np.broadcast_to(y[..., :1], y.shape),
     "how many": _how_many,
 }
 

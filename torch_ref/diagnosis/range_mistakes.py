@@ -3,14 +3,25 @@
 An array library has no such loops; C, C++ and lists have little else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.edits import Edit, Place, factor, outer, times, together, weight
+from torch_ref.diagnosis.edits import (
+    Edit,
+    Place,
+    factor,
+    function,
+    outer,
+    plus,
+    scaled,
+    times,
+    together,
+    weight,
+)
 from torch_ref.diagnosis.sum_mistakes import KINDS
-from torch_ref.diagnosis.table import Factor, Table, Weight
-from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS
+from torch_ref.diagnosis.table import Factor, Table, Term, Weight
+from torch_ref.diagnosis.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 
 Found = Iterator[tuple[str, str, Edit]]
 End = Literal["last", "first"]
@@ -25,6 +36,8 @@ def range_mistakes(table: Table) -> Found:
         for gate in GATES:
             yield from _of_rows(gate, end)
         yield from _of_columns(end)
+    yield from _kept_between()
+    yield from _of_another_unit(table)
     for inner, counted, words in (
         ("inputs", Factor("x", function="how many"), "input, I times"),
         ("units", Factor("h", -1, "how many"), "unit, H times"),
@@ -88,6 +101,62 @@ def _of_rows(gate: str, end: End) -> Found:
     )
 
 
+def _kept_between() -> Found:
+    """What is not set to zero, or set anew, between one turn of a loop and the next."""
+    only = Factor("f", function="1 in the last")
+    for targets, words in (
+        (("dh_carry",), TARGET_WORDS["dh_carry"]),
+        (("dx",), TARGET_WORDS["dx"]),
+        (("dh_carry", "dx"), "what goes back through the weights to h and x"),
+    ):
+        for k, gate in enumerate(GATES):
+            edits = [times(Place(target, k), only) for target in targets]
+            others = [scaled(Place(t, n), "0") for t in targets for n in range(4) if n != k]
+            yield (
+                f"{' and '.join(targets)}.only the last row of {gate}",
+                f"{capitalised(words)} is overwritten by every row of the weights (= for +=): only "
+                f"that of {GATE_WORDS[gate]}'s last unit is left.",
+                together(*edits, *others),
+            )
+    for target, kind in (("dh_carry", "weight_hh"), ("dx", "weight_ih")):
+        blocks = [Weight(kind, gate, altered="summed up") for gate in GATES]
+        yield (
+            f"{target}.not set to zero between the columns",
+            f"{capitalised(TARGET_WORDS[target])} is summed on from one element to the next: the "
+            "sum is not set to zero in between.",
+            together(*(weight(Place(target, k), block) for k, block in enumerate(blocks))),
+        )
+    every = [plus(f"dz_{gate}", Term((Factor(f"dz_{gate}"),))) for gate in GATES]
+    for gate, edit in zip(GATES, every, strict=True):
+        yield (
+            f"dz_{gate}.added to that of t+1",
+            f"dz_{gate}, {GATE_WORDS[gate]}'s, is added to that of t+1 where it should replace it.",
+            edit,
+        )
+    sentence = "The gates' gradients are added to those of t+1 where they should replace them."
+    yield "dz.added to that of t+1", sentence, together(*every)
+
+
+def _of_another_unit(table: Table) -> Found:
+    """A quantity with another index than the rest of its line."""
+    squashes = any(each.name == "c_out" and each.function for each in _factors(table, "dc"))
+    for target in ("dc", "do", "di", "dg", "df", "dc_carry"):
+        for number, taken in enumerate(_factors(table, target)):
+            if number == 0 or taken.function:
+                continue
+            for which in ("of the next unit", "of the previous unit", "of the first unit"):
+                yield (
+                    f"{target}.{taken.name} {which}",
+                    f"{capitalised(TARGET_WORDS[target])} uses {name_of(taken, squashes)} {which} "
+                    "where it needs that of its own.",
+                    function(Place(target), number, which),
+                )
+
+
+def _factors(table: Table, target: str) -> Sequence[Factor]:
+    return table[target].terms[0].factors
+
+
 def _of_columns(end: End) -> Found:
     """A loop over the inputs, or over the h of the step before."""
     for target, kind, words in (
@@ -95,12 +164,14 @@ def _of_columns(end: End) -> Found:
         ("dh_carry", "weight_hh", "units of h[t-1]"),
     ):
         of = _OUTER[kind]
+        without: Literal["without the first", "without the last"]
+        without = "without the first" if end == "first" else "without the last"
         of_sum = [
             outer(Place(f"d{kind}.{gate}"), Factor(of.name, of.shift, f"y, 0 in the {end}"))
             for gate in GATES
         ]
         of_back = [
-            weight(Place(target, k), Weight(kind, gate, without=end))
+            weight(Place(target, k), Weight(kind, gate, altered=without))
             for k, gate in enumerate(GATES)
         ]
         name = {"dx": "x", "dh_carry": "h"}[target]

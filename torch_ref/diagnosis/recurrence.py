@@ -88,7 +88,7 @@ def recur(
                 dz = now[f"dz_{gate}"]
                 update = a.matmul(np.swapaxes(dz, -1, -2), h_before[..., t, :, :])
                 update = a.rnd(a.number(table.learning_rate) * update)
-                old = changed.get(updated, block(q, updated, k))
+                old = changed.get(updated, block(q, updated, k, a))
                 changed[updated] = a.rnd(old - update)
     for target, kept in history.items():
         env[target] = np.stack(kept if table.forwards else kept[::-1], axis=-3)
@@ -134,7 +134,7 @@ def _compiled(
     return CompiledTerm(
         fixed,
         tuple(f.name for f in term.factors if f.name in STEP),
-        None if term.weight is None else block(q, term.weight, k),
+        None if term.weight is None else block(q, term.weight, k, a),
         term.weight or Weight(""),
         steps_of(q.sizes.T, term.steps),
     )

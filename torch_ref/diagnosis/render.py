@@ -39,6 +39,10 @@ _FUNCTIONS = {
     "y, 1 in the first": "({y}, 1 in the first unit)",
     "1, y in the last": "({y} in the last unit only)",
     "1, y in the first": "({y} in the first unit only)",
+    "1 in the last": "(0 but in the last unit)",
+    "of the next unit": "{y} of unit j+1",
+    "of the previous unit": "{y} of unit j-1",
+    "of the first unit": "{y} of unit 0",
     "how many": "len({y})",
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
@@ -165,7 +169,7 @@ def _weight(weight: Weight) -> str:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
     of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
-    of += f" without the {weight.without} column" if weight.without else ""
+    of += f" {weight.altered}{' column' * ('without' in weight.altered)}" if weight.altered else ""
     return f"{weight.name}{block}{of}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 

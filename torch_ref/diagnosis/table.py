@@ -126,7 +126,8 @@ class Weight:
     bias, a further column, gets into it where it should not be: added to every column, to the
     last or the first one, or as the last or the first column of a block that starts one column
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
-    side. `layer` says of which layer the weight is, and `without` which column is taken for zero.
+    side. `layer` says of which layer the weight is. `altered` takes a column for zero, or for each
+    column the sum of those up to it.
     """
 
     name: str
@@ -135,7 +136,7 @@ class Weight:
     bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
     columns: Columns = ""
     layer: Layer = "own"
-    without: Literal["", "first", "last"] = ""
+    altered: Literal["", "without the first", "without the last", "summed up"] = ""
 
 
 @dataclass(frozen=True)

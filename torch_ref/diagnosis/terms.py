@@ -47,7 +47,7 @@ def layer_index(layer: Layer, k: int, layers: int) -> int:
     return {"own": k, "lowest": 0, "top": layers - 1}[layer]
 
 
-def block(q: Quantities, weight: Weight, k: int) -> Array:
+def block(q: Quantities, weight: Weight, k: int, a: Arithmetic) -> Array:
     if weight.name == "weight_out":
         array = q.weights["weight_out"]
     else:
@@ -70,9 +70,13 @@ def block(q: Quantities, weight: Weight, k: int) -> Array:
                 array = np.concatenate([array[..., 1:], bias], axis=-1)
             else:
                 array = np.concatenate([bias, array[..., :-1]], axis=-1)
-    if weight.without:
+    if weight.altered == "summed up":
+        array = np.cumsum(array, axis=-1)
+        # A replica's rounding is that of the product; in a finite field a sum has to stay in it.
+        array = a.rnd(array) if array.dtype.kind == "i" else array
+    elif weight.altered:
         array = array.copy()
-        array[..., 0 if weight.without == "first" else -1] = 0
+        array[..., 0 if weight.altered == "without the first" else -1] = 0
     return np.swapaxes(array, -1, -2) if weight.transposed else array
 
 
