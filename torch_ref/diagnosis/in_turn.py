@@ -17,7 +17,7 @@ from torch_ref.diagnosis.evidence import Evidence, draw_case, gather, predicted
 from torch_ref.diagnosis.matching import half_the_digits, joint, relative, share_used
 from torch_ref.diagnosis.render import render_difference
 from torch_ref.diagnosis.step_gradients import bound_inputs, one_input_a_step, own_inputs
-from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.table import SUMS, Table
 from torch_ref.diagnosis.unknown import HELPERS, helper_scaled, helper_words
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
@@ -225,13 +225,20 @@ def match_in_turn(
         if time.perf_counter() > until:
             break
     wrong = [k for k, stage in enumerate(stages) if not search.explains(known.table, stage)]
-    if wrong and search.farthest[0] <= wrong[0]:  # part of one case is no evidence of a line
-        return InTurn((), {}, None)
+    if wrong and search.farthest[0] <= wrong[0] and _of_sums(search.best, known.table):
+        return InTurn((), {}, None)  # many a sum is as wrong in one case
     if search.farthest[0] < len(stages):
         x = stages[search.farthest[0]].evidence.case.x
         layers = len(stages[search.farthest[0]].evidence.case.h0)
         return InTurn(search.best, {"T": x.shape[0], "B": x.shape[1], "L": layers}, None)
     return InTurn(search.best, {}, share_used(subject, joint(search.best, known), evidence))
+
+
+def _of_sums(mistakes: Sequence[Mistake], right: Table) -> bool:
+    """Whether mistakes are in the sums over the steps only, from which nothing follows."""
+    tables = [mistake.edit(right) for mistake in mistakes]
+    differing = {t for table in tables for t in right.equations if table[t] != right[t]}
+    return differing <= set(SUMS)
 
 
 def _helpers(known: Catalogue, variant: Variant) -> Iterator[Mistake]:

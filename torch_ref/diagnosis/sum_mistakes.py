@@ -343,12 +343,10 @@ def _decay() -> Found:
     """A weight decay in the gradients."""
     for names, words in (
         (("weight_ih", "weight_hh"), "weight_ih and weight_hh"),
-        (("weight_ih", "weight_hh", "bias_l"), "weight_ih, weight_hh and their bias"),
-        (("weight_ih",), "weight_ih"),
-        (("weight_hh",), "weight_hh"),
-        (("weight_out",), "weight_out"),
         (("weight",), "every weight, not the biases"),
         (("weight", "bias"), "every weight and bias"),
+        (("weight_ih", "weight_hh", "bias_l"), "weight_ih, weight_hh and their bias"),
+        *(((name,), name) for name in ("weight_ih", "weight_hh", "weight_out")),
     ):
         yield (
             f"decay of {' and '.join(names)} * 1.0",
