@@ -75,7 +75,7 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     found: dict[bytes, tuple[Mistake, Table]] = {}
     same: dict[str, str] = {}
     nothing = sign(right)
-    for identifier, sentence, edit in _all(right, variant, head):
+    for identifier, sentence, edit in _all(right, variant, head, beyond):
         if "clipped" in identifier and (head == "bounded" or "_out" in identifier):
             continue  # p - onehot is at most 1: no case can make that gradient exceed a limit
         wrong = edit(right)
@@ -91,9 +91,11 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     return Catalogue(right, mistakes, tables, same)
 
 
-def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str, str, Edit]]:
+def _all(
+    right: Table, variant: Variant, head: str | None, beyond: bool
+) -> Iterator[tuple[str, str, Edit]]:
     if head is not None:
-        yield from loss_mistakes(head)
+        yield from loss_mistakes(head, beyond)
     yield from upstream_mistakes(right)
     yield from cell_mistakes(right, variant)
     yield from sum_mistakes(right)

@@ -26,7 +26,6 @@ Found = Iterator[tuple[str, str, Edit]]
 P, HOT = Place("dlogits", 0), Place("dlogits", 1)
 DY = Place("dy")
 _SCALES = (
-    ("0", "is zero, as where 1 / (T B) is a division of whole numbers"),
     ("-1", "has the wrong sign: it is (onehot - p) where it must be (p - onehot)"),
     ("T", "is not divided by T"),
     ("B", "is not divided by B"),
@@ -47,10 +46,16 @@ _AT: Mapping[Literal["last", "first", "reversed"], str] = {
 }
 
 
-def loss_mistakes(head: str) -> Found:
-    """identifier, sentence and edit of each."""
+def loss_mistakes(head: str, beyond: bool) -> Found:
+    """identifier, sentence and edit of each.
+
+    Args:
+        head: "linear" or "bounded".
+        beyond: whether dh_n or dc_n leaves something where nothing comes from the softmax.
+    """
     words = "the gradient at the softmax"
-    for scale, verb in _SCALES:
+    zero = ("0", "is zero, as where 1 / (T B) is a division of whole numbers")
+    for scale, verb in (*((zero,) if beyond else ()), *_SCALES):
         yield (
             f"dlogits * {scale}",
             capitalised(f"{words} {verb}."),
