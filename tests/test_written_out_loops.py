@@ -116,6 +116,7 @@ OF_LISTS = {
     ),
     "g in the place of o": ([("dz[3 * H + j] = dc", "dz[2 * H + j] = dc")],
                             "dz_g.in the place of dz_o"),
+    "dy added again": ([("dh[k] = s", "dh[k] = s + dys[t][k]")], "dy into dh_carry"),
     "forward in time": ([("range(len(steps) - 1, -1, -1)", "range(len(steps))")],
                         "loop.forwards, dx reversed"),
 }  # fmt: skip
