@@ -12,10 +12,10 @@ from test_locate import made as stack
 
 from manual_lstm.params import GATES
 from torch_ref import Implementation, Layout, check_implementation, diagnose, preset
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.edits import Place, outer, plus, together
-from torch_ref.diagnosis.locate import locate_first_wrong
-from torch_ref.diagnosis.table import Factor
+from torch_ref.diagnosis.backward.table import Factor
+from torch_ref.diagnosis.locating.locate import locate_first_wrong
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.edits import Place, outer, plus, together
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.subject import subject_of
 
