@@ -75,6 +75,7 @@ def rewritten(path, change):
         ),
         (lambda arrays, about: arrays.update(c=arrays["c"][0]), "is damaged: c has shape"),
         (lambda arrays, about: arrays.update(text=np.array([0, 2])), r"is damaged: text\[1\] is 2"),
+        (lambda arrays, about: arrays.update(text=arrays["text"][:0]), r"text has shape \(0,\)"),
         (lambda arrays, about: about["schedule"].update(steps=0), "is damaged: steps is 0"),
         (lambda arrays, about: about.update(random={}), "is damaged: "),
     ],

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -162,11 +163,19 @@ def test_half_a_report(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="JSON"):
         write_json({"scale": float("nan")}, str(path))
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    for error, told in (
+        (OSError(errno.ENOSPC, "No space left on device"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+        monkeypatch.setattr(os, "replace", mock.Mock(side_effect=error))
+        with pytest.raises(told, match=r"cannot be written: No space left on device\.|^$"):
+            write_json({"scale": 1.0}, str(path))
+        assert path.read_text(encoding="utf-8") == "older"
+        assert list(tmp_path.iterdir()) == [path]
 
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(ValueError, match="cannot be written: No space left on device"):
-        write_json({"scale": 1.0}, str(path))
-    assert path.read_text(encoding="utf-8") == "older"
-    assert list(tmp_path.iterdir()) == [path]
+
+def test_a_report_that_only_its_writer_can_read(tmp_path):
+    """A temporary file is its owner's alone; the report that it becomes is not."""
+    path = tmp_path / "report.json"
+    write_json({"scale": 1.0}, str(path))
+    assert path.stat().st_mode & 0o777 == 0o644
