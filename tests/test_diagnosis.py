@@ -16,13 +16,13 @@ import manual_lstm
 from manual_lstm import CharModel
 from manual_lstm.params import GATES, lstm_sizes
 from torch_ref import autograd_vjp, diagnose, error_budget
+from torch_ref.diagnosis.backward.identity import signature
+from torch_ref.diagnosis.backward.interpreter import run_table
+from torch_ref.diagnosis.backward.table import Table, backward_table
 from torch_ref.diagnosis.blind_spots import blind_spots, hides
-from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import LOUD, SIZES, draw_case
-from torch_ref.diagnosis.identity import signature
-from torch_ref.diagnosis.interpreter import run_table
-from torch_ref.diagnosis.planted import planted_loss, planted_vjp
-from torch_ref.diagnosis.table import Table, backward_table
+from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_loss, planted_vjp
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.checks import check_called_twice

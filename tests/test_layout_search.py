@@ -11,8 +11,8 @@ import pytest
 
 from manual_lstm import init_params
 from torch_ref import Case, autograd_vjp, error_budget, run_case
-from torch_ref.diagnosis.planted import planted_loss
-from torch_ref.diagnosis.table import backward_table
+from torch_ref.diagnosis.backward.table import backward_table
+from torch_ref.diagnosis.mistakes.planted import planted_loss
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion

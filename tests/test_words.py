@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from torch_ref.diagnosis.quantities import FLOAT64, FUNCTIONS
-from torch_ref.diagnosis.render import render
-from torch_ref.diagnosis.table import Equation, Factor, Term
-from torch_ref.diagnosis.words import FUNCTION_WORDS, capitalised, quantity
+from torch_ref.diagnosis.backward.quantities import FLOAT64, FUNCTIONS
+from torch_ref.diagnosis.backward.render import render
+from torch_ref.diagnosis.backward.table import Equation, Factor, Term
+from torch_ref.diagnosis.backward.words import FUNCTION_WORDS, capitalised, quantity
 from torch_ref.oracles.variant import STANDARD
 
 # Functions under which these numbers stay whole sixteenths, sixty-fourths, ...: nothing rounds.

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from torch_ref.compare.budget import error_budget
-from torch_ref.diagnosis.catalogue import Mistake, catalogue
-from torch_ref.diagnosis.interpreter import gradients, solved
-from torch_ref.diagnosis.quantities import quantities
+from torch_ref.diagnosis.backward.interpreter import gradients, solved
+from torch_ref.diagnosis.backward.quantities import quantities
+from torch_ref.diagnosis.mistakes.catalogue import Mistake, catalogue
 from torch_ref.oracles.case import Case
 
 

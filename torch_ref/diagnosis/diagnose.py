@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 
 from torch_ref.compare.errors import Comparison
-from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
-from torch_ref.diagnosis.clipped import match_clipped
-from torch_ref.diagnosis.confined import match_confined
 from torch_ref.diagnosis.evidence import (
     FURTHER,
     LOUD,
@@ -23,15 +20,18 @@ from torch_ref.diagnosis.evidence import (
     sizes_in_words,
     zero,
 )
-from torch_ref.diagnosis.forward_matching import explain_forward
-from torch_ref.diagnosis.in_turn import match_in_turn
-from torch_ref.diagnosis.kept import find_kept, find_modified
-from torch_ref.diagnosis.locate import locate_first_wrong, walked_back
-from torch_ref.diagnosis.loop_range import match_loop_range
-from torch_ref.diagnosis.matching import Finding, match_single, share_used
-from torch_ref.diagnosis.several import match_several, probes
-from torch_ref.diagnosis.unknown import match_unknown
-from torch_ref.diagnosis.walk import FirstWrong
+from torch_ref.diagnosis.forward.matching import explain_forward
+from torch_ref.diagnosis.locating.locate import locate_first_wrong, walked_back
+from torch_ref.diagnosis.locating.walk import FirstWrong
+from torch_ref.diagnosis.matching.clipped import match_clipped
+from torch_ref.diagnosis.matching.confined import match_confined
+from torch_ref.diagnosis.matching.in_turn import match_in_turn
+from torch_ref.diagnosis.matching.kept import find_kept, find_modified
+from torch_ref.diagnosis.matching.loop_range import match_loop_range
+from torch_ref.diagnosis.matching.several import match_several, probes
+from torch_ref.diagnosis.matching.single import Finding, match_single, share_used
+from torch_ref.diagnosis.matching.unknown import match_unknown
+from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping

@@ -9,9 +9,9 @@ import numpy as np
 from manual_lstm.params import GATES
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.diagnosis.interpreter import gradients, solver
-from torch_ref.diagnosis.quantities import Quantities, quantities
-from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.backward.interpreter import gradients, solver
+from torch_ref.diagnosis.backward.quantities import Quantities, quantities
+from torch_ref.diagnosis.backward.table import Table
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import loud_head, sized_case
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of, rounding_as
