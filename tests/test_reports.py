@@ -12,9 +12,12 @@ import pytest
 from rich.console import Console
 
 from torch_ref import compare_gradients
+from torch_ref.harness.campaign import CheckReport
+from torch_ref.harness.search import Failure
 from torch_ref.reports.as_json import comparison_json, write_json
+from torch_ref.reports.check_text import remarks
 from torch_ref.reports.files import require_writable, write_whole
-from torch_ref.reports.names import element_name
+from torch_ref.reports.names import element_name, locate
 from torch_ref.reports.text import comparison_table, summary
 
 LARGE = {
@@ -63,6 +66,35 @@ def small_and_wrong(actual):
 def test_an_element_under_another_name(name, shape, index, words):
     """An element is named by its gate and unit, or by time, member and unit."""
     assert element_name(name, shape, index) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "index", "found"),
+    [
+        ("dz_l1", (5, 2, 12), (3, 1, 7), {"layer": 1, "time": 3, "gate": "g"}),
+        ("dc_l1", (5, 2, 3), (3, 1, 2), {"layer": 1, "time": 3}),
+        ("dweight_hh_l1", (12, 3), (4, 0), {"layer": 1, "gate": "f"}),
+        ("dx", (5, 2, 3), (3, 1, 2), {"time": 3}),
+        ("dh0", (2, 2, 3), (1, 0, 2), {"layer": 1}),
+        ("dbias_out", (4,), (2,), {}),
+    ],
+)
+def test_a_script_that_is_sent_to_another_element(name, shape, index, found):
+    """Each tensor's layer, step and gate for a script; null for what it does not have."""
+    nothing = {"tensor": name, "layer": None, "time": None, "gate": None}
+    assert locate(name, shape, index) == nothing | found | {"index": list(index)}
+
+
+def test_a_remark_on_nothing_or_none_on_a_tensor_without_elements():
+    """What cannot be compared is told with its reason, and no check that holds is not listed."""
+    tensors = compare_gradients({"dx": np.ones((2, 3))}, {"dx": np.ones((2, 1, 3))}, {"dx": 1.0})
+    failures = (Failure("check_x", "", "It is wrong."),)
+    told = "dx: shape (2, 3), expected (2, 1, 3)."
+    for passed, holds in (((), []), (("check_y", "check_z"), ["Holds: check_y, check_z."])):
+        report = CheckReport(
+            "mine", ("float64",), passed, {}, failures, tensors.tensors, (), 3, 0.0
+        )
+        assert list(remarks(report, None)) == [told, *holds]
 
 
 def test_a_line_that_does_not_fit():
