@@ -38,7 +38,7 @@ def test_a_sentence_that_is_not_what_was_computed(name):
     assert np.array_equal(eval(formula, dict(NAMESPACE)), FUNCTIONS[name](EXACT, Y))
 
 
-@pytest.mark.parametrize("name", ["c[t-1]", "dy[t]", "bias_out", "h_n", "c0", "x", "df"])
+@pytest.mark.parametrize("name", ["c[t-1]", "dy[t]", "bias_out", "h_n", "c0", "x", "di", "df"])
 def test_a_name_that_becomes_another_at_the_head_of_a_sentence(name):
     """A sentence has a capital in front, but a name stays as it is written in code."""
     assert capitalised(f"{name} is left out.") == f"{name} is left out."
