@@ -133,6 +133,15 @@ def test_another_file_than_a_checkpoint(tmp_path):
         load_checkpoint(path)
 
 
+def test_a_checkpoint_that_only_its_writer_can_read(tmp_path):
+    """A temporary file is its owner's alone; the checkpoint that it becomes is not."""
+    path = tmp_path / "run.npz"
+    saved(path)
+    saved(path)
+    for each in (path, previous_path(path)):
+        assert each.stat().st_mode & 0o777 == 0o644
+
+
 def test_a_write_that_fails_half_way(tmp_path, monkeypatch):
     """A full disk leaves the old checkpoint as it was, and no litter."""
     path = tmp_path / "run.npz"
