@@ -42,12 +42,18 @@ def _class_number(a: Arithmetic, y: Array) -> Array:
 
 
 def _member(number: int) -> Callable[[Arithmetic, Array], Array]:
-    def only(_: Arithmetic, y: Array) -> Array:
+    def only(a: Arithmetic, y: Array) -> Array:
         kept = np.zeros_like(y)
         kept[..., number, :] = y[..., number, :]
         return kept
 
     return only
+
+
+def _last_member(a: Arithmetic, y: Array) -> Array:
+    kept = np.zeros_like(y)
+    kept[..., -1:, :] = y[..., -1:, :]
+    return kept
 
 
 FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
