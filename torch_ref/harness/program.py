@@ -12,11 +12,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from manual_lstm.model import Head
 from torch_ref.harness.exchange import load_result, save_case
 from torch_ref.oracles.case import Case, Results
 
@@ -76,7 +78,16 @@ class MalformedResult(Exception):
         return f"{self.command!r} left no usable result: {self.reason}"
 
 
-def run_program(command: str, case: Case, *, timeout: float) -> Results:
+def run_program(
+    command: str,
+    case: Case,
+    *,
+    timeout: float,
+    layout_json: Mapping[str, Any] | None = None,
+    variant_json: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    head: Head | None = None,
+) -> Results:
     """What a program makes of a case; see torch_ref/harness/exchange.py for the files.
 
     Args:
@@ -85,6 +96,7 @@ def run_program(command: str, case: Case, *, timeout: float) -> Results:
             of an empty folder; {case}.npz, {result}.npz and .safetensors become such files.
             Standard input is empty, standard output is thrown away.
         timeout: in seconds.
+        layout_json, variant_json, sizes, head: as for `save_case`.
 
     Returns:
         As `load_result`.
@@ -99,7 +111,14 @@ def run_program(command: str, case: Case, *, timeout: float) -> Results:
         raise ValueError(f"timeout is {timeout} but must be a number of seconds above 0.")
     with tempfile.TemporaryDirectory(prefix="manual-lstm-", ignore_cleanup_errors=True) as folder:
         paths = _paths(words, Path(folder))
-        save_case(case, paths["case"])
+        save_case(
+            case,
+            paths["case"],
+            layout_json=layout_json,
+            variant_json=variant_json,
+            sizes=sizes,
+            head=head,
+        )
         if not paths["result"].suffix:
             paths["result"].mkdir()
         filled = [_PLACEHOLDER.sub(lambda found: str(paths[found[1]]), word) for word in words]
