@@ -14,9 +14,9 @@ import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.compare.errors import budget_shares
+from torch_ref.diagnosis.backward.render import joined
 from torch_ref.diagnosis.elements import Elements, elements_of
 from torch_ref.diagnosis.evidence import Evidence, gather
-from torch_ref.diagnosis.render import joined
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array
