@@ -103,16 +103,14 @@ def diagnose(
         if not all(each.all_right for each in of_square):
             subject, evidence = square, of_square
     wrong = not all(each.all_right for each in evidence)
+    sought = False
     finding, located = _kept(subject, evidence, seed)
-    if wrong and finding is None and not located:
-        located = _nothing_returned(evidence)
-    sought = wrong and finding is None and not located
-    if sought:
-        finding, located = _seek(subject, evidence, seed, started + seconds, tell)
-    elif not wrong and finding is None and not located:
-        modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
-        finding = Finding((modified,), 0.0) if modified else None
-        located = "" if finding else _misshapen(subject, seed)
+    if finding is None and not located:
+        if not wrong:
+            finding, located = _beside_the_numbers(subject, seed)
+        elif not (located := _nothing_returned(evidence)):
+            sought = True
+            finding, located = _seek(subject, evidence, seed, started + seconds, tell)
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
     found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong, sought)
@@ -130,6 +128,14 @@ def _kept(subject: Subject, evidence: Sequence[Evidence], seed: int) -> tuple[Fi
     except Exception:  # a crash is a finding of the campaign's
         return None, ""
     return (Finding((kept,), 1.0) if kept else None), located
+
+
+def _beside_the_numbers(subject: Subject, seed: int) -> tuple[Finding | None, str]:
+    """What is wrong where every number is right: an array changed in place, or another shape."""
+    modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+    if modified is not None:
+        return Finding((modified,), 0.0), ""
+    return None, _misshapen(subject, seed)
 
 
 def _nothing_returned(evidence: Sequence[Evidence]) -> str:

@@ -75,6 +75,7 @@ _ALIASES = {
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }
+_MOST_LINES = 2
 _ONLY = {
     "every": "",
     "first": "  at t=0 only",
@@ -85,14 +86,12 @@ _ONLY = {
 }
 
 
-def render_difference(
-    wrong: Table, right: Table, variant: Variant, most: int = 2
-) -> tuple[str, str, str]:
+def render_difference(wrong: Table, right: Table, variant: Variant) -> tuple[str, str, str]:
     """The lines in which two tables differ, and the number of the first of their equations.
 
     Returns:
         The wrong lines, the right ones, and the equation: "df = dc * c[t]", "df = dc * c[t-1]",
-        "(14)". Of more than `most` lines the first stand for the others.
+        "(14)". Of more than two lines the first two stand for the others.
     """
     if wrong.forwards:
         return "for t in range(T):", "for t in reversed(range(T)):", "(9)"
@@ -108,8 +107,8 @@ def render_difference(
     if wrong.kept != "own":
         return f"kept = cache of the {wrong.kept} layer", "kept = cache of this layer", "(8)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
-    shown = differing[:most]
-    dots = ["..."] if len(differing) > most else []
+    shown = differing[:_MOST_LINES]
+    dots = ["..."] if len(differing) > _MOST_LINES else []
     lines = [
         "; ".join([render(table[name], variant) for name in shown] + dots)
         for table in (wrong, right)

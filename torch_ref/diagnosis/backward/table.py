@@ -1,7 +1,7 @@
 """The backward pass as data: equations (9) to (18c), (20) to (23), (26) and a variant's as terms.
 
 A gradient is a sum of terms, a term a product of factors, times a block of a weight if it has one.
-`interpreter.py` computes a table, `catalogue.py` makes wrong ones of the right one.
+`interpreter.py` computes a table, `mistakes/catalogue.py` makes wrong ones of the right one.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """The forward pass as data: equations (1) to (8), (19), (24) and (25), a variant's, and wrong ones.
 
-`forward_mistakes.py` makes wrong lines of the right ones; `forward_outputs` computes either.
+`mistakes.py` makes wrong lines of the right ones; `forward_outputs` computes either.
 """
 
 from collections.abc import Callable, Mapping

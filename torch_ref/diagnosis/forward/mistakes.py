@@ -3,7 +3,6 @@
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.words import GATE_WORDS, capitalised
@@ -90,15 +89,9 @@ def forward_mistakes(
         if lines in outcomes:
             continue
         outcomes.append(lines)
-        mistake = Mistake(
-            f"forward.{identifier}", capitalised(sentence), number, wrong, should_be, _unchanged
-        )
+        mistake = Mistake(f"forward.{identifier}", capitalised(sentence), number, wrong, should_be)
         found[identifier] = ForwardMistake(mistake, edit)
     return tuple(found.values())
-
-
-def _unchanged(table: Any) -> Any:
-    return table
 
 
 def _states() -> Found:

@@ -18,6 +18,10 @@ from torch_ref.diagnosis.mistakes.sums import sum_mistakes
 from torch_ref.oracles.variant import STANDARD, Variant
 
 
+def _unchanged(table: Table) -> Table:
+    return table
+
+
 @dataclass(frozen=True)
 class Mistake:
     """A wrong line.
@@ -27,7 +31,8 @@ class Mistake:
         sentence: what is wrong, for people.
         equation: the number of the right one in DERIVATION.md.
         wrong, right: the line as it is and as it should be.
-        edit: what makes the wrong table of the right one.
+        edit: what makes the wrong table of the right one; none where it is not in the table, as
+            what is kept from the last call, or a line of the forward pass.
     """
 
     identifier: str
@@ -35,7 +40,7 @@ class Mistake:
     equation: str
     wrong: str
     right: str
-    edit: Edit
+    edit: Edit = _unchanged
 
 
 @dataclass(frozen=True, eq=False)
