@@ -10,11 +10,11 @@ import numpy as np
 import manual_lstm
 from torch_ref import Diagnosis, Implementation, check_implementation
 from torch_ref.diagnosis.blind_spots import blind_spots
-from torch_ref.diagnosis.catalogue import catalogue
 from torch_ref.diagnosis.elements import Elements
 from torch_ref.diagnosis.maps import Maps, maps_of
-from torch_ref.diagnosis.matching import Finding
-from torch_ref.diagnosis.planted import planted_vjp
+from torch_ref.diagnosis.matching.single import Finding
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_vjp
 from torch_ref.harness.cases import sized_case
 from torch_ref.reports.html import Page, check_page, render
 

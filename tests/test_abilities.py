@@ -193,6 +193,21 @@ def test_a_precision_that_raises_is_said_to_be_another():
     assert told.startswith("float32: it raises TypeError: no float, at ")
 
 
+def test_a_result_that_is_widened_is_no_mistake_in_float32():
+    """One accumulator made by np.zeros(shape) is float64: float32 is then not asked for."""
+
+    def widened(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+        return outputs, lambda *upstream: {
+            name: value.astype(np.float64) if name == "dx" else value
+            for name, value in pullback(*upstream).items()
+        }
+
+    found = find_abilities(as_implementation(widened))
+    assert found.dtypes == ("float64",)
+    assert "float32: it computes in float64" in found.unverified
+
+
 def test_a_bound_stack_is_verified():
     """A stack that is bound to three layers is run, and listed as not verified all the same."""
     found = abilities(ml.vjp, sizes={"L": 3, "B": 2})

@@ -9,9 +9,9 @@ from test_diagnosis import loss_and_grads
 
 import manual_lstm
 from torch_ref import Case, check_implementation, error_budget
-from torch_ref.diagnosis.catalogue import Mistake, catalogue
-from torch_ref.diagnosis.interpreter import gradients, solved
-from torch_ref.diagnosis.quantities import quantities
+from torch_ref.diagnosis.backward.interpreter import gradients, solved
+from torch_ref.diagnosis.backward.quantities import quantities
+from torch_ref.diagnosis.mistakes.catalogue import Mistake, catalogue
 from torch_ref.harness.cases import sized_case
 
 

@@ -13,8 +13,8 @@ from torch_ref.diagnosis.evidence import SIZES
 from torch_ref.harness.cases import sized_case
 
 MODULE = """
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.planted import planted_vjp
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_vjp
 
 known = catalogue()
 edits = {each.identifier: each.edit for each in known.mistakes}

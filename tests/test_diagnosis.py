@@ -16,13 +16,13 @@ import manual_lstm
 from manual_lstm import CharModel
 from manual_lstm.params import GATES, lstm_sizes
 from torch_ref import autograd_vjp, diagnose, error_budget
+from torch_ref.diagnosis.backward.identity import signature
+from torch_ref.diagnosis.backward.interpreter import run_table
+from torch_ref.diagnosis.backward.table import Table, backward_table
 from torch_ref.diagnosis.blind_spots import blind_spots, hides
-from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
 from torch_ref.diagnosis.evidence import LOUD, SIZES, draw_case
-from torch_ref.diagnosis.identity import signature
-from torch_ref.diagnosis.interpreter import run_table
-from torch_ref.diagnosis.planted import planted_loss, planted_vjp
-from torch_ref.diagnosis.table import Table, backward_table
+from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_loss, planted_vjp
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.checks import check_called_twice
@@ -128,6 +128,21 @@ def test_poor_case_is_told_what_it_hides() -> None:
     for phrase in ("T=1", "B=1", "L=1", "h0 is zero", "c0 is zero", "dc_n is zero"):
         assert any(phrase in why for why in hides(poor)), phrase
     assert not hides(sized_case(SIZES[1]))
+
+
+def test_blind_spot_of_two_sides_that_is_seen_by_one() -> None:
+    """A change just beyond one side's budget, which is within that of two that both round."""
+    case, known = sized_case({"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}), catalogue()
+    without, right = (
+        run_table(edit(known.table), case)
+        for edit in (by_name(known, "dc_n * 0").edit, lambda table: table)
+    )
+    allowed = error_budget(replace(case, dc_n=0 * case.dc_n)).allowed
+    share = max(np.max(abs(right[n] - without[n]) / allowed[n]) for n in right if n[0] == "d")
+    faint = replace(case, dc_n=case.dc_n * (1.2 / share))
+    for sides, hidden in ((1, False), (2, True)):
+        blind = {each.identifier for each in blind_spots(faint, sides=sides).blind}
+        assert ("dc_n * 0" in blind) == hidden
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -7,9 +7,9 @@ from test_diagnosis import HEADS, VARIANTS, loss_and_grads, named
 
 import manual_lstm
 from torch_ref import error_budget
-from torch_ref.diagnosis.forward_lines import forward_lines, forward_outputs
-from torch_ref.diagnosis.forward_mistakes import forward_mistakes
-from torch_ref.diagnosis.quantities import FLOAT64
+from torch_ref.diagnosis.backward.quantities import FLOAT64
+from torch_ref.diagnosis.forward.lines import forward_lines, forward_outputs
+from torch_ref.diagnosis.forward.mistakes import forward_mistakes
 from torch_ref.harness.cases import sized_case
 from torch_ref.oracles.variant import STANDARD, Variant
 

@@ -5,13 +5,13 @@ from fractions import Fraction
 
 from test_diagnosis import by_name, subject_for
 
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.edits import Place, scaled
+from torch_ref.diagnosis.backward.table import Table
 from torch_ref.diagnosis.evidence import SIZES, draw_case, gather
-from torch_ref.diagnosis.in_turn import InTurn, match_in_turn
-from torch_ref.diagnosis.matching import joint
-from torch_ref.diagnosis.table import Table
-from torch_ref.diagnosis.unknown import helper_scaled
+from torch_ref.diagnosis.matching.in_turn import InTurn, match_in_turn
+from torch_ref.diagnosis.matching.single import joint
+from torch_ref.diagnosis.matching.unknown import helper_scaled
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.edits import Place, scaled
 
 SECONDS = 600.0
 

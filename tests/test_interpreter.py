@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from manual_lstm import init_params
 from torch_ref import Case
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.edits import Place, scaled
-from torch_ref.diagnosis.interpreter import gradients, solved
-from torch_ref.diagnosis.quantities import Quantities, quantities
-from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.backward.interpreter import gradients, solved
+from torch_ref.diagnosis.backward.quantities import Quantities, quantities
+from torch_ref.diagnosis.backward.table import Table
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.edits import Place, scaled
 
 
 def case_with(head: str | None) -> Case:

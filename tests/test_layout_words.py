@@ -11,8 +11,8 @@ from test_diagnosis import by_name
 from test_layout import layouts
 
 from torch_ref import diagnose, preset
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.planted import planted_vjp
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_vjp
 from torch_ref.harness.arrange import FIRST_PART
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.layout import Layout

@@ -12,7 +12,7 @@ import pytest
 import manual_lstm
 from torch_ref import Implementation, Layout, check_implementation, diagnose
 from torch_ref.diagnosis.diagnose import Diagnosis
-from torch_ref.diagnosis.locate import locate_first_wrong
+from torch_ref.diagnosis.locating.locate import locate_first_wrong
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.subject import subject_of
 

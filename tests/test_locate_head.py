@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from torch_ref import Implementation, diagnose, preset
-from torch_ref.diagnosis.locate import locate_first_wrong
+from torch_ref.diagnosis.locating.locate import locate_first_wrong
 from torch_ref.harness.subject import subject_of
 
 SOURCE = (Path(__file__).parent / "others" / "loss_fun.py").read_text(encoding="utf-8")

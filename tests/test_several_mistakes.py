@@ -9,10 +9,10 @@ import pytest
 from test_diagnosis import by_name, named, subject_for
 
 from torch_ref import diagnose
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.identity import signature
-from torch_ref.diagnosis.in_turn import InTurn
-from torch_ref.diagnosis.matching import joint
+from torch_ref.diagnosis.backward.identity import signature
+from torch_ref.diagnosis.matching.in_turn import InTurn
+from torch_ref.diagnosis.matching.single import joint
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
 from torch_ref.oracles.variant import STANDARD
 
 

@@ -9,10 +9,11 @@ from planted import MISTAKES, plant
 import manual_lstm
 from manual_lstm.lstm import empty_step_gradients, layer_backward, layer_forward
 from torch_ref import Implementation, error_budget, preset, run_case
-from torch_ref.diagnosis.catalogue import catalogue
+from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.diagnosis.diagnose import as_subject
 from torch_ref.diagnosis.elements import Elements
-from torch_ref.diagnosis.planted import planted_loss, planted_vjp
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_loss, planted_vjp
 from torch_ref.diagnosis.step_gradients import (
     MOST_INPUTS,
     in_words,
@@ -21,7 +22,6 @@ from torch_ref.diagnosis.step_gradients import (
     read_steps,
     subject_step_errors,
 )
-from torch_ref.diagnosis.table import backward_table
 from torch_ref.harness.cases import sized_case
 from torch_ref.oracles.variant import STANDARD
 

@@ -7,8 +7,8 @@ import pytest
 from test_diagnosis import subject_for
 
 from torch_ref import diagnose
-from torch_ref.diagnosis.catalogue import catalogue
-from torch_ref.diagnosis.unknown import families, simplest
+from torch_ref.diagnosis.matching.unknown import families, simplest
+from torch_ref.diagnosis.mistakes.catalogue import catalogue
 
 # family, number, head, dtype, and what the sentence says of it
 PLANTED = [

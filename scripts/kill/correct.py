@@ -16,8 +16,8 @@ from kill.target import FORMS, Target, as_implementation
 from manual_lstm import init_params
 from torch_ref import Case, Layout, Variant, run_case, torch_lstm_vjp
 from torch_ref.compare.diff import run_manual, run_twin
-from torch_ref.diagnosis.interpreter import run_table
-from torch_ref.diagnosis.table import backward_table
+from torch_ref.diagnosis.backward.interpreter import run_table
+from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.harness.arrange import axes_from
 from torch_ref.harness.layout_rules import NEURON_SIDE, roles
 from torch_ref.harness.presets import PRESETS

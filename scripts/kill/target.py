@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch_ref import Case, Implementation
-from torch_ref.diagnosis.catalogue import Catalogue, Mistake, catalogue
-from torch_ref.diagnosis.identity import signature
-from torch_ref.diagnosis.matching import joint
-from torch_ref.diagnosis.planted import planted_loss, planted_vjp
-from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.backward.identity import signature
+from torch_ref.diagnosis.backward.table import Table
+from torch_ref.diagnosis.matching.single import joint
+from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.mistakes.planted import planted_loss, planted_vjp
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import MalformedAnswer
 from torch_ref.harness.subject import subject_of

@@ -9,9 +9,9 @@ import numpy as np
 from manual_lstm.params import GATES
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.diagnosis.interpreter import gradients, solver
-from torch_ref.diagnosis.quantities import Quantities, quantities
-from torch_ref.diagnosis.table import Table
+from torch_ref.diagnosis.backward.interpreter import gradients, solver
+from torch_ref.diagnosis.backward.quantities import Quantities, quantities
+from torch_ref.diagnosis.backward.table import Table
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import loud_head, sized_case
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of, rounding_as
@@ -122,16 +122,16 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
     forward = _compared(named, expected, allowed, outputs)
     real = given_case(subject, case).astype(np.float64)
     return Evidence(
-        real,
-        quantities(real),
-        {name: np.asarray(named[name], np.float64) for name in names},
-        {name: np.asarray(expected[name], np.float64) for name in names},
-        {name: np.asarray(allowed[name], np.float64) for name in names},
-        comparison.verdict == "agree",
-        forward,
-        tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
-        {n: _off(named[n], expected[n], allowed[n]) for n in outputs if n in fitting},
-        {n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
+        case=real,
+        quantities=quantities(real),
+        actual={name: np.asarray(named[name], np.float64) for name in names},
+        expected={name: np.asarray(expected[name], np.float64) for name in names},
+        allowed={name: np.asarray(allowed[name], np.float64) for name in names},
+        right=comparison.verdict == "agree",
+        forward=forward,
+        wrong=tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
+        outputs={n: _off(named[n], expected[n], allowed[n]) for n in outputs if n in fitting},
+        steps={n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
     )
 
 

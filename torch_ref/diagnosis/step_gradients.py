@@ -14,9 +14,9 @@ import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.compare.errors import budget_shares
+from torch_ref.diagnosis.backward.render import joined
 from torch_ref.diagnosis.elements import Elements, elements_of
 from torch_ref.diagnosis.evidence import Evidence, gather
-from torch_ref.diagnosis.render import joined
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array
@@ -228,8 +228,11 @@ def with_steps_read(subject: Subject, evidence: Evidence) -> Evidence | None:
     def right(name: str) -> bool:
         return name in found.actual and not found.off(name).any()
 
-    if right("dx") or right("dbias_l0"):  # then only the sum is wrong
+    if right("dx"):  # then only the sum is wrong
         off = np.zeros_like(off)
+    elif "dbias_l0" in found.actual:  # and then in the gates where the biases' is right
+        of_gates = found.off("dbias_l0").reshape(len(GATES), -1).any(axis=1)
+        off = off & np.repeat(of_gates, off.shape[-1] // len(GATES))
     return replace(found, steps={"dz_l0": off})
 
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
-from torch_ref.diagnosis.matching import Finding
+from torch_ref.diagnosis.matching.single import Finding
 
 _EXAMPLES = 3
 _UNEXPLAINED = (

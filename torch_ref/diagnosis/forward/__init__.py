@@ -1,0 +1,1 @@
+"""The forward pass as data, its mistakes, and which of them explains what comes out."""

@@ -1,0 +1,294 @@
+"""Mistakes in the forward pass: one line of it that is another, each with a sentence."""
+
+import itertools
+from dataclasses import dataclass
+from functools import cache
+
+from manual_lstm.params import GATES
+from torch_ref.diagnosis.backward.words import GATE_WORDS, capitalised
+from torch_ref.diagnosis.forward.gate_mistakes import (
+    Found,
+    LinesEdit,
+    changed,
+    declared,
+    gate_mistakes,
+    of_each,
+    of_gates,
+)
+from torch_ref.diagnosis.forward.lines import (
+    BEFORE,
+    CELLS,
+    LOSSES,
+    OUTS,
+    Lines,
+    forward_lines,
+)
+from torch_ref.diagnosis.mistakes.catalogue import Mistake
+from torch_ref.oracles.variant import Variant
+
+_STATES = {
+    "zero at t=0": "{s}0 is ignored: at t=0 zero is taken for it",
+    "zero": "zero is taken for {s}[t-1] at every step: {s} is not carried",
+    "its own start at every step": "{s}0 is taken for {s}[t-1] at every step: {s} is not carried",
+    "the other state": "{o}[t-1] is taken for {s}[t-1]",
+    "the other state at t=0": "{o}0 is taken for {s}0",
+    "the other state after t=0": "{o}[t-1] is taken for {s}[t-1], but for t=0",
+}
+_ORDER_WORDS = {
+    "[t-1]": "that of t-1, at t=0 the last",
+    "[t+1]": "that of t+1, at the end the first",
+    "[T-1-t]": "in the opposite order",
+    "[0]": "that of t=0 at every step",
+    "[T-1]": "that of the last step at every step",
+}
+_LOSS_SCALES = {
+    "T B": "it is the sum over steps and batch, not their mean",
+    "T": "it is summed over the steps, not averaged",
+    "B": "it is summed over the batch, not averaged",
+    "1/T": "it is divided by T once too often",
+    "1/B": "it is divided by B once too often",
+    "1/(T B)": "it is divided by T B twice",
+    "1/V": "it is divided by V, over which no mean is taken",
+    "-1": "it has the wrong sign",
+    "2": "it is doubled",
+    "1/2": "it is halved",
+}
+
+
+@dataclass(frozen=True)
+class ForwardMistake:
+    """A wrong line of the forward pass.
+
+    Attributes:
+        mistake: what a finding tells.
+        edit: makes the wrong lines of the right ones.
+    """
+
+    mistake: Mistake
+    edit: LinesEdit
+
+
+@cache
+def forward_mistakes(
+    variant: Variant, head: str | None, pair: bool = False
+) -> tuple[ForwardMistake, ...]:
+    """All of them, in the order in which they are preferred.
+
+    Args:
+        variant: the cell.
+        head: "linear" or "bounded" for code with its loss inside; None where y is returned.
+        pair: whether the bias comes in two parts, as `unequal_parts` makes them.
+    """
+    right = forward_lines(variant)
+    found: dict[str, ForwardMistake] = {}
+    outcomes = [right]
+    sources = [_states(), _cells(right), gate_mistakes(right, pair)]
+    sources += [_peepholes(right), _stack(), _loss(head) if head else _returned()]
+    for identifier, sentence, number, wrong, should_be, edit in itertools.chain(*sources):
+        lines = edit(right)
+        if lines in outcomes:
+            continue
+        outcomes.append(lines)
+        mistake = Mistake(f"forward.{identifier}", capitalised(sentence), number, wrong, should_be)
+        found[identifier] = ForwardMistake(mistake, edit)
+    return tuple(found.values())
+
+
+def _states() -> Found:
+    for own, other in (("h", "c"), ("c", "h")):
+        for before, words in _STATES.items():
+            assert before in BEFORE
+            line = {
+                "its own start at every step": f"{own}0",
+                "zero at t=0": f"{own}0 = 0",
+                "zero": "0",
+                "the other state": f"{other}[t-1]",
+                "the other state at t=0": f"{own}0 = {other}0",
+                "the other state after t=0": f"{other}[t-1]",
+            }[before]
+            yield (
+                f"{own}[t-1].{before}",
+                f"{words.format(s=own, o=other)}.",
+                "(1)" if own == "h" else "(6)",
+                line,
+                f"{own}0" if "t=0" in before else f"{own}[t-1]",
+                changed(**{own: before}),
+            )
+    yield (
+        "h0 and c0 = 0",
+        "h0 and c0 are ignored: every call begins with a zero state.",
+        "(1)",
+        "h0, c0 = 0, 0",
+        "h0, c0 = h0, c0",
+        changed(h="zero at t=0", c="zero at t=0"),
+    )
+    yield (
+        "h0 and c0 exchanged",
+        "h0 and c0 are exchanged.",
+        "(1)",
+        "h0, c0 = c0, h0",
+        "h0, c0 = h0, c0",
+        changed(h="the other state at t=0", c="the other state at t=0"),
+    )
+    for order, words in _ORDER_WORDS.items():
+        sentence = f"x is read at another step: {words}."
+        yield f"x{order}", sentence, "(1)", f"x{order}", "x[t]", changed(x=order)
+
+
+def _cells(right: Lines) -> Found:
+    for cell in CELLS:
+        declare = declared("coupled", True) if cell == "f * c[t-1] + (1 - f) * g" else ""
+        yield (
+            f"c.{cell}",
+            f"The cell is {cell} where it must be {right.cell}.{declare}",
+            "(6)",
+            f"c[t] = {cell}",
+            f"c[t] = {right.cell}",
+            changed(cell=cell),
+        )
+    state = {"tanh": "identity", "identity": "tanh"}[right.state]
+    squashed = f"tanh({right.cell})"
+    lines = (right.cell, squashed) if state == "identity" else (squashed, right.cell)
+    yield (
+        "c.tanh" if state == "tanh" else "c.without tanh",
+        f"c[t] is {lines[0]} where it must be {lines[1]}."
+        + declared("state", "tanh" if state == "tanh" else "linear"),
+        "(32)",
+        f"c[t] = {lines[0]}",
+        f"c[t] = {lines[1]}",
+        changed(state=state),
+    )
+    inner = "tanh(c[t])" if right.squash == "tanh" else "c[t]"
+    others = {"tanh": "tanh(c[t])", "identity": "c[t]", "sigmoid": "sigmoid(c[t])"}
+    others |= {"tanh of tanh": "tanh(tanh(c[t]))", "relu": "relu(c[t])"}
+    for squash, shown in others.items():
+        declare = declared("output", squash) if squash in ("tanh", "identity") else ""
+        yield (
+            f"h.o * {shown}",
+            f"h[t] is o * {shown} where it must be o * {inner}.{declare}",
+            "(7)",
+            f"h[t] = o * {shown}",
+            f"h[t] = o * {inner}",
+            changed(squash=squash),
+        )
+    for out in (*OUTS, "tanh(o * c[t])"):
+        shown = out if "[t-1]" in out else out.replace("tanh(c[t])", inner)
+        yield (
+            f"h.{shown}",
+            f"h[t] is {shown} where it must be o * {inner}.",
+            "(7)",
+            f"h[t] = {shown}",
+            f"h[t] = o * {inner}",
+            changed(out=out),
+        )
+
+
+def _peepholes(right: Lines) -> Found:
+    for gate, line in right.gates.items():
+        if not line.peephole:
+            continue
+        for seen in {"", "c[t-1]", "c[t]" if gate == "o" else ""} - {line.peephole}:
+            what = f"sees {seen} through its peephole, not {line.peephole}"
+            yield (
+                f"z_{gate}.peephole {seen or 'left out'}",
+                f"{GATE_WORDS[gate]} {what if seen else 'lacks its peephole'}.",
+                "(34)",
+                f"z_{gate} += weight_c{gate} * {seen}" if seen else f"z_{gate}",
+                f"z_{gate} += weight_c{gate} * {line.peephole}",
+                of_gates([gate], peephole=seen),
+            )
+    for first, second in (("i", "f"), ("i", "o"), ("f", "o")):
+        if right.gates["i"].peephole:
+            yield (
+                f"z.peepholes of {first} and {second} exchanged",
+                f"{GATE_WORDS[first]} and {GATE_WORDS[second]} have each other's peephole.",
+                "(34)",
+                f"z_{first} += weight_c{second} * {right.gates[first].peephole}",
+                f"z_{first} += weight_c{first} * {right.gates[first].peephole}",
+                of_each({first: {"p": second}, second: {"p": first}}),
+            )
+    if any(line.peephole for line in right.gates.values()):
+        edit = of_gates(GATES, peephole="")
+        yield "z.no peepholes", "the peepholes are left out.", "(34)", "z", "z + w_c * c", edit
+
+
+def _stack() -> Found:
+    for below, shown in (("c", "c of the layer below"), ("x", "x")):
+        yield (
+            f"stack.{shown}",
+            f"a layer of the stack is given {shown} where it needs h of the layer below.",
+            "(8)",
+            f"x[t] = {below}[t]",
+            "x[t] = h[t] of the layer below",
+            changed(below=below),
+        )
+    sentence = "every layer of the stack uses the weights of the lowest."
+    edit = changed(layer="lowest")
+    yield "stack.weights of layer 0", sentence, "(8)", "weight_l0", "weight_lk", edit
+    sentence = "a layer begins with h0 and c0 of another layer."
+    edit = changed(start="reversed")
+    yield "stack.states of another layer", sentence, "(8)", "h0[L-1-k]", "h0[k]", edit
+    for layer, index in (("lowest", "0"), ("top", "L-1")):
+        for taken in ("h0", "c0", "h0 and c0"):
+            sentence = f"every layer begins with {taken} of the {layer} layer."
+            edit = changed(start=f"{taken} of the {layer}")
+            name = taken[:2]
+            lines = (f"{name}[{index}]", f"{name}[k]")
+            yield f"stack.{taken} of the {layer} layer", sentence, "(8)", *lines, edit
+
+
+def _returned() -> Found:
+    for name, others in {
+        "y": ("c", "h[t-1]", "h[T-1-t]"),
+        "h_n": ("c", "h[0]", "h[T-2]", "tanh(c)"),
+        "c_n": ("h", "c[0]", "c[T-2]", "tanh(c)"),
+    }.items():
+        right = {"y": "h[t]", "h_n": "h[T-1]", "c_n": "c[T-1]"}[name]
+        for other in others:
+            yield (
+                f"{name}.{other}",
+                f"what is returned as {name} is {other} where it must be {right}.",
+                "(7)",
+                f"{name} = {other}",
+                f"{name} = {right}",
+                changed(**{name: other}),
+            )
+    edit = changed(h_n="c", c_n="h")
+    sentence = "h_n and c_n are exchanged."
+    yield "h_n and c_n exchanged", sentence, "(7)", "return y, c, h", "return y, h, c", edit
+
+
+def _loss(head: str) -> Found:
+    for scale, words in _LOSS_SCALES.items():
+        line = "loss = " + (f"loss * {scale}" if "1/" not in scale else f"loss / {scale[2:]}")
+        sentence = f"the loss is right but for a factor: {words}."
+        edit = changed(scale=(scale,))
+        yield f"loss * {scale}", sentence, "(25)", line, "loss = mean(-log p[target])", edit
+    for loss in LOSSES:
+        sentence = f"the loss is that of {loss}, not of -log p[target]."
+        edit = changed(loss=loss)
+        line = f"loss = mean({loss})"
+        yield f"loss.{loss}", sentence, "(25)", line, "loss = mean(-log p[target])", edit
+    for order in ("[t-1]", "[t+1]", "[T-1-t]"):
+        sentence = f"the targets are read at another step: {_ORDER_WORDS[order]}."
+        edit = changed(targets=order)
+        yield f"targets{order}", sentence, "(25)", f"targets{order}", "targets[t]", edit
+    for h in ("c", "h[t-1]"):
+        sentence = f"the head is given {h} where it needs h[t]."
+        yield f"head.{h}", sentence, "(19)", f"logits of {h}", "logits of h[t]", changed(head=h)
+    sentence = "every layer hands up c where it must hand up h, the top one to the head."
+    edit = changed(head="c", below="c")
+    yield "head and stack.c", sentence, "(8)", "x[t] = c[t] of the layer below", "... = h[t]", edit
+    if head == "linear":
+        right = "logits = weight_out @ h[t] + bias_out"
+        for edit, identifier, sentence, line in (
+            (changed(bias_out=0), "bias_out.left out", "bias_out is not added.",
+             "logits = weight_out @ h[t]"),
+            (changed(bias_out=2), "bias_out * 2", "bias_out is added twice.",
+             "logits = weight_out @ h[t] + 2 * bias_out"),
+            (changed(weight_out="transposed"), "weight_out.transposed",
+             "weight_out is transposed.", "logits = weight_out.T @ h[t] + bias_out"),
+            (changed(weight_out="left out"), "weight_out.left out",
+             "the head is left out: the softmax is taken of h itself.", "logits = h[t]"),
+        ):  # fmt: skip
+            yield identifier, sentence, "(19)", line, right, edit

@@ -1,0 +1,1 @@
+"""Where the first wrong quantity is, for what no known mistake explains."""

@@ -1,0 +1,1 @@
+"""Which mistakes explain an implementation's gradients: one, one confined, several."""

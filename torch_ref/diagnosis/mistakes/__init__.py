@@ -1,0 +1,1 @@
+"""The mistakes of the backward pass: edits of its table, each with a sentence."""

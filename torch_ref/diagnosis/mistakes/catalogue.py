@@ -1,0 +1,110 @@
+"""The mistakes: kinds of edit times places of the table, each with a sentence."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from torch_ref.diagnosis.backward.identity import signer
+from torch_ref.diagnosis.backward.render import render_difference
+from torch_ref.diagnosis.backward.table import Table, backward_table
+from torch_ref.diagnosis.mistakes.cell import cell_mistakes
+from torch_ref.diagnosis.mistakes.edits import Edit
+from torch_ref.diagnosis.mistakes.joined import joined_mistakes
+from torch_ref.diagnosis.mistakes.loss import loss_mistakes
+from torch_ref.diagnosis.mistakes.paths import path_mistakes, upstream_mistakes
+from torch_ref.diagnosis.mistakes.range import range_mistakes
+from torch_ref.diagnosis.mistakes.shared import shared_mistakes
+from torch_ref.diagnosis.mistakes.sums import sum_mistakes
+from torch_ref.oracles.variant import STANDARD, Variant
+
+
+def _unchanged(table: Table) -> Table:
+    return table
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong line.
+
+    Attributes:
+        identifier: what a script calls it: "df.c[t]".
+        sentence: what is wrong, for people.
+        equation: the number of the right one in DERIVATION.md.
+        wrong, right: the line as it is and as it should be.
+        edit: what makes the wrong table of the right one; none where it is not in the table, as
+            what is kept from the last call, or a line of the forward pass.
+    """
+
+    identifier: str
+    sentence: str
+    equation: str
+    wrong: str
+    right: str
+    edit: Edit = _unchanged
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """The mistakes that can be made with one cell and one head.
+
+    Attributes:
+        table: the right equations.
+        mistakes: no two of them the same mathematics, in the order in which they are preferred.
+        wrong: the table with each of them.
+        same: identifier to that of the mistake which it is, for those that are no others.
+    """
+
+    table: Table
+    mistakes: tuple[Mistake, ...]
+    wrong: tuple[Table, ...]
+    same: dict[str, str]
+
+
+def catalogue(
+    variant: Variant = STANDARD, head: str | None = None, beyond: bool | None = None
+) -> Catalogue:
+    """All distinct mistakes.
+
+    Args:
+        variant: the cell.
+        head: "linear" or "bounded" for code with its loss inside; None where dy is given.
+        beyond: whether dh_n and dc_n are given too; None is where dy is.
+    """
+    return _catalogue(variant, head, head is None if beyond is None else beyond)
+
+
+@cache
+def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
+    right = backward_table(variant, head)
+    sign = signer(right, variant, head is not None, head == "linear", beyond)
+    found: dict[bytes, tuple[Mistake, Table]] = {}
+    same: dict[str, str] = {}
+    nothing = sign(right)
+    for identifier, sentence, edit in _all(right, variant, head, beyond):
+        if "clipped" in identifier and (head == "bounded" or "_out" in identifier):
+            continue  # p - onehot is at most 1: no case can make that gradient exceed a limit
+        wrong = edit(right)
+        key = sign(wrong)
+        if key == nothing:
+            continue
+        if key in found:
+            same[identifier] = found[key][0].identifier
+            continue
+        line, should_be, number = render_difference(wrong, right, variant)
+        found[key] = Mistake(identifier, sentence, number, line, should_be, edit), wrong
+    mistakes, tables = zip(*found.values(), strict=True)
+    return Catalogue(right, mistakes, tables, same)
+
+
+def _all(
+    right: Table, variant: Variant, head: str | None, beyond: bool
+) -> Iterator[tuple[str, str, Edit]]:
+    if head is not None:
+        yield from loss_mistakes(head, beyond)
+    yield from upstream_mistakes(right)
+    yield from cell_mistakes(right, variant)
+    yield from sum_mistakes(right)
+    yield from path_mistakes(right, variant)
+    yield from joined_mistakes(right)
+    yield from shared_mistakes()
+    yield from range_mistakes(right)

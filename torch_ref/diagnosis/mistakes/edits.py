@@ -1,0 +1,192 @@
+"""Edits of a table, from which the catalogue is made. Each is a function from a table to a table.
+
+An edit finds its place by the target, the number of the term and that of the factor. None of them
+moves a term or a factor: what is left out stays in its place as a zero or a one, so that several
+edits can be made one after the other.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from torch_ref.diagnosis.backward.table import (
+    Again,
+    Edge,
+    Factor,
+    Layer,
+    Steps,
+    Table,
+    Term,
+    Weight,
+)
+
+Edit = Callable[[Table], Table]
+ONE = Factor("one")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A term of an equation."""
+
+    target: str
+    term: int = 0
+
+
+def change(place: Place, **changes: object) -> Edit:
+    """Replace attributes of a term."""
+
+    def edit(table: Table) -> Table:
+        equation = table[place.target]
+        terms = list(equation.terms)
+        terms[place.term] = replace(terms[place.term], **changes)  # type: ignore[arg-type]
+        return table.with_equation(replace(equation, terms=tuple(terms)))
+
+    return edit
+
+
+def scaled(place: Place, scale: str) -> Edit:
+    """Multiply a term, beside the scales that it has."""
+
+    def edit(table: Table) -> Table:
+        term = table[place.target].terms[place.term]
+        return change(place, scale=(*term.scale, scale))(table)
+
+    return edit
+
+
+def only_at(place: Place, steps: Steps) -> Edit:
+    """Let a term be there at some steps only."""
+    return change(place, steps=steps)
+
+
+def factor(place: Place, number: int, new: Factor) -> Edit:
+    """Put another factor in the place of one; ONE leaves it out."""
+
+    def edit(table: Table) -> Table:
+        factors = list(table[place.target].terms[place.term].factors)
+        factors[number] = new
+        return change(place, factors=tuple(factors))(table)
+
+    return edit
+
+
+def function(place: Place, number: int, name: str) -> Edit:
+    """Take another function of a factor."""
+
+    def edit(table: Table) -> Table:
+        old = table[place.target].terms[place.term].factors[number]
+        return factor(place, number, replace(old, function=name))(table)
+
+    return edit
+
+
+def shifted(place: Place, number: int, by: int, edge: Edge) -> Edit:
+    """Take a factor of another step."""
+
+    def edit(table: Table) -> Table:
+        old = table[place.target].terms[place.term].factors[number]
+        return factor(place, number, replace(old, shift=old.shift + by, edge=edge))(table)
+
+    return edit
+
+
+def times(place: Place, *more: Factor) -> Edit:
+    """Multiply a term by further factors."""
+
+    def edit(table: Table) -> Table:
+        factors = table[place.target].terms[place.term].factors
+        return change(place, factors=(*factors, *more))(table)
+
+    return edit
+
+
+def outer(place: Place, new: Factor) -> Edit:
+    """Sum the products with something else."""
+    return change(place, outer=new)
+
+
+def weight(place: Place, new: Weight) -> Edit:
+    """Multiply by another weight, block or its transpose."""
+    return change(place, weight=new)
+
+
+def plus(target: str, term: Term) -> Edit:
+    """Add a term that should not be there."""
+
+    def edit(table: Table) -> Table:
+        equation = table[target]
+        return table.with_equation(replace(equation, terms=(*equation.terms, term)))
+
+    return edit
+
+
+def clipped(target: str, limit: int) -> Edit:
+    """Bound an equation's result to [-limit, limit]."""
+    return lambda table: table.with_equation(replace(table[target], clip=Fraction(limit)))
+
+
+def overwritten_by(target: str, other: str) -> Edit:
+    """Compute one gradient as another one."""
+
+    def edit(table: Table) -> Table:
+        return table.with_equation(replace(table[target], terms=table[other].terms))
+
+    return edit
+
+
+def learning(rate: Fraction) -> Edit:
+    """Change weight_hh within the loop."""
+    return lambda table: replace(table, learning_rate=rate)
+
+
+def decaying(names: tuple[str, ...], rate: Fraction) -> Edit:
+    """Add so much of the weights whose names begin so to their gradients."""
+    return lambda table: replace(table, decay=rate, decayed=names)
+
+
+def keeping(layer: Layer) -> Edit:
+    """Let every layer use what that one's forward pass kept."""
+    return lambda table: replace(table, kept=layer)
+
+
+def again(how: Again) -> Edit:
+    """Compute the gates once more, from something else."""
+    return lambda table: replace(table, again=how)
+
+
+def forwards(table: Table) -> Table:
+    """Run the loop from the first step to the last."""
+    return replace(table, forwards=True)
+
+
+def everywhere(old: Callable[[Factor], bool], new: Callable[[Factor], Factor]) -> Edit:
+    """Replace every factor of the table that `old` accepts."""
+
+    def swap(each: Factor) -> Factor:
+        return new(each) if old(each) else each
+
+    def edit(table: Table) -> Table:
+        for equation in table.equations.values():
+            terms = tuple(
+                replace(
+                    term,
+                    factors=tuple(swap(each) for each in term.factors),
+                    outer=None if term.outer is None else swap(term.outer),
+                )
+                for term in equation.terms
+            )
+            table = table.with_equation(replace(equation, terms=terms))
+        return table
+
+    return edit
+
+
+def together(*edits: Edit) -> Edit:
+    """Several edits as one, in their order."""
+
+    def edit(table: Table) -> Table:
+        for each in edits:
+            table = each(table)
+        return table
+
+    return edit
