@@ -200,6 +200,7 @@ def _replace(path: Path, content: bytes) -> None:
             new.write(content)
             new.flush()
             os.fsync(new.fileno())
+            temporary.chmod(0o644)
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)

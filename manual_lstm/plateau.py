@@ -241,7 +241,7 @@ def explain(position: Position, head: Head, floor: float) -> tuple[str, ...]:
     Args:
         position: from `locate`.
         head: of the levels that it was located among.
-        floor: of that head, from `lowest_loss`.
+        floor: of that head, from `lowest_loss`; for "ab" the higher one of (46).
     """
     return (_where(position), *_advice(position, head, floor))
 
@@ -273,10 +273,9 @@ _MISTAKEN_LOSS = (
 
 def _advice(position: Position, head: Head, floor: float) -> tuple[str, ...]:
     here = position.on or position.below
-    impossible = here is None or (position.on is None and here.kind == "worst")
-    if impossible:
+    off = position.on is None
+    if here is None or (off and (here.kind == "worst" or position.loss < floor)):
         return ("It is no mean cross-entropy of this head, whatever the weights.", _MISTAKEN_LOSS)
-    assert here is not None
     if position.loss == 0:
         return ("No loss is lower than 0.",)
     if here.kind in ("guess", "worst"):
@@ -290,9 +289,11 @@ def _advice(position: Position, head: Head, floor: float) -> tuple[str, ...]:
             "This head forbids no loss above 0: more steps, another learning rate or optimiser, "
             "more units or a longer window can lower it.",
         )
-    if here.kind == "floor":
+    if not off and here.loss <= floor:
+        can = "Nothing can lower it."
+    elif here.kind == "floor":
         can = "Training can lower it as far as that floor."
-    elif position.on is None:
+    elif off:
         can = (
             "More steps, a higher learning rate or Adam can lower it, towards that attractor or "
             "another one; which one, the first weights decide."
@@ -300,7 +301,7 @@ def _advice(position: Position, head: Head, floor: float) -> tuple[str, ...]:
     else:
         can = "Only other first weights can lower it, by leading to another attractor."
     return (
-        can if position.on is None or here.kind != "floor" else "Nothing can lower it.",
+        can,
         "No optimiser, learning rate, momentum, initialisation, dropout or average of networks "
         f"gets below {floor:.5g} while h itself is the logits: h = o tanh(c) is in (-1, 1).",
         "Change the head: a linear layer between h and the softmax, (19), opens every loss above "

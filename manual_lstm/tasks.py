@@ -10,6 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from manual_lstm.arrays import FloatArray, check_count, check_indices, float_dtype
 
+# Of a text file: it is kept in memory at about 13 bytes for each, and in every checkpoint.
+MOST_BYTES = 2**28
+_MARK = "\ufeff"  # the byte order mark
 _SYMBOLS = string.ascii_lowercase + string.ascii_uppercase + string.digits + string.punctuation
 
 
@@ -47,27 +50,34 @@ def read_text(path: str | os.PathLike[str]) -> Text:
     A byte order mark in front is not one of them.
 
     Raises:
-        ValueError: the file is missing, cannot be read, is not UTF-8, or is shorter than two
-            characters (the second is what the first has to predict).
+        ValueError: the file is missing, cannot be read, has more than `MOST_BYTES`, is not UTF-8,
+            or is shorter than two characters (the second is what the first has to predict).
     """
     try:
-        # newline="" keeps every character as it stands in the file.
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"text file {str(path)!r} cannot be read: {error.strerror}.") from None
+    if len(raw) > MOST_BYTES:
+        raise ValueError(
+            f"text file {str(path)!r} has more than {MOST_BYTES} bytes but must have at most so "
+            "many: give a part of it."
+        )
+    try:
+        text = raw.decode("utf-8").removeprefix(_MARK)
     except UnicodeDecodeError as error:
         raise ValueError(
             f"text file {str(path)!r} is not UTF-8 (byte {error.start}) but must be."
         ) from None
-    except OSError as error:
-        raise ValueError(f"text file {str(path)!r} cannot be read: {error.strerror}.") from None
     if len(text) < 2:
         raise ValueError(
             f"text file {str(path)!r} has {len(text)} characters but must have at least 2: "
             "each one has to predict the next."
         )
-    symbols = tuple(sorted(set(text)))
-    index = {symbol: k for k, symbol in enumerate(symbols)}
-    return Text(symbols, np.array([index[symbol] for symbol in text]))
+    codes = np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
+    occurs = np.bincount(codes) > 0
+    indices = (np.cumsum(occurs) - 1)[codes]
+    return Text(tuple(map(chr, np.flatnonzero(occurs))), indices)
 
 
 def window(

@@ -1,4 +1,4 @@
-"""How good the error budget is: false alarms, power, closeness and cost, measured.
+"""How good the error budget is: false alarms, power, closeness, floor and cost, measured.
 
 python scripts/tolerance_study.py --quick
 python scripts/tolerance_study.py --json tolerance.json --plot tolerance.png
@@ -19,10 +19,10 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from tolerance import alarms, closeness, cost, power
+from tolerance import alarms, closeness, cost, floor, power
 from tolerance.draw import GROUP
 
-PARTS = ("alarms", "power", "closeness", "cost")
+PARTS = ("alarms", "power", "closeness", "floor", "cost")
 DTYPES = ("float32", "float64")
 
 
@@ -66,6 +66,11 @@ def main() -> int:
             ratios = closeness.total(list(measure("closeness", closeness.measure_group, tasks)))
             report["closeness"] = [asdict(line) for line in ratios]
             console.print(_table("manual_lstm's error / torch.nn.LSTM's", report["closeness"]))
+        if "floor" in options.parts:
+            tasks = _tasks(options, options.cases // 10)
+            floors = floor.total(list(measure("floor", floor.measure_group, tasks)))
+            report["floor"] = [asdict(line) for line in floors]
+            console.print(_table("errors of gradients, relative to the largest", report["floor"]))
         if "cost" in options.parts:
             report["cost"] = [asdict(line) for line in pool.apply(cost.measure, (options.quick,))]
             console.print(_table("one LSTM, T=10, B=4: seconds", report["cost"]))

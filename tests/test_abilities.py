@@ -1,6 +1,7 @@
 """What raises for a stack or a batch: a gap that is told, or a mistake, and how one says which."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,7 @@ def test_a_stack_that_is_half_done_passes_as_a_gap(function, why, where):
     assert isinstance(failure.error, IndexError | ValueError)
     assert failure.sentence.endswith(f"test_abilities.py:{line(function, where)}.")
     assert f"as {why}." in report.notes[0]
+    assert ("if it is bound to that: --sizes I=3,H=3" in report.notes[0]) == (function is square)
     assert "--sizes L=1" in report.notes[0]
     bound = Implementation("mine", vjp=function, sizes={"L": 1})
     assert check_implementation(bound, examples=20).verdict == "agree"
@@ -191,10 +193,39 @@ def test_a_precision_that_raises_is_said_to_be_another():
     assert told.startswith("float32: it raises TypeError: no float, at ")
 
 
+def test_a_result_that_is_widened_is_no_mistake_in_float32():
+    """One accumulator made by np.zeros(shape) is float64: float32 is then not asked for."""
+
+    def widened(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+        return outputs, lambda *upstream: {
+            name: value.astype(np.float64) if name == "dx" else value
+            for name, value in pullback(*upstream).items()
+        }
+
+    found = find_abilities(as_implementation(widened))
+    assert found.dtypes == ("float64",)
+    assert "float32: it computes in float64" in found.unverified
+
+
 def test_a_bound_stack_is_verified():
     """A stack that is bound to three layers is run, and listed as not verified all the same."""
     found = abilities(ml.vjp, sizes={"L": 3, "B": 2})
     assert (found.stacks, found.batches, found.unverified) == (True, True, ())
+
+
+@pytest.mark.parametrize("sizes", [{"H": 4}, {"I": 4}, {"I": 4, "H": 4}])
+def test_a_bounded_head_that_is_given_other_sizes_than_its_own(sizes):
+    """H alone is bound, and I, which is V and so H, is drawn."""
+
+    def loss_and_grads(params, x, targets, h0, c0):
+        model = ml.CharModel(4, 4, len(h0), "bounded")
+        return model.loss_and_grads(params, x, targets, h0, c0)
+
+    bound = Implementation("mine", loss_and_grads=loss_and_grads, head="bounded", sizes=sizes)
+    assert check_implementation(bound, examples=5).verdict == "agree"
+    with pytest.raises(ValueError, match="I = 3 and H = 4 but with the bounded head they must be"):
+        replace(bound, sizes={"I": 3, "H": 4})
 
 
 def test_a_layout_for_one_layer_has_no_crash_to_tell():

@@ -269,7 +269,7 @@ def test_a_callable_that_does_not_come_back(check):
         (("zoo:lists", "--without", "h0"), "--without is for --command"),
         (("--dump", "x", "--case", "x"), "--case is for package.module:object and --command: no"),
         (("--dump", "x", "--jobs", "2"), "--jobs is for package.module:object and --command"),
-        (("--command", "a", "--layout", "torch"), "--layout is for package.module:object: files"),
+        (("--dump", "x", "--layout", "torch"), "--layout is for package.module:object and --com"),
     ],
 )
 def test_an_option_that_is_of_no_use(check, arguments, words):

@@ -18,10 +18,11 @@ from torch_ref.compare.budget import (
     ErrorBudget,
     error_budgets,
     false_alarm_quantile,
-    rounding_arithmetic,
 )
 from torch_ref.compare.diff import run_manual
 from torch_ref.compare.errors import compare_tensor
+from torch_ref.compare.rounding import rounding_arithmetic
+from torch_ref.harness.cases import sized_case
 from torch_ref.harness.strategies import DTYPES, HEADS, cases, model_cases
 from torch_ref.oracles.equations import Arithmetic, solve
 
@@ -247,7 +248,7 @@ def test_replicas_that_do_not_fit_in_memory_at_once(monkeypatch):
     monkeypatch.setattr(module, "_loose", lambda budget, *_: tuple(budget.allowed))
     counts = []
 
-    def counting(bits, replicas, rng):
+    def counting(bits, replicas, rng, tell):
         counts.append(replicas)
         return rounding_arithmetic(bits, replicas, rng)
 
@@ -262,6 +263,24 @@ def test_replicas_that_do_not_fit_in_memory_at_once(monkeypatch):
     # the replicas than to that of a single round of two.
     most, fewest = 1 / np.sqrt(2 * MORE_REPLICAS), 1 / np.sqrt(2 * 2)
     assert np.sqrt(np.mean(np.square(np.concatenate(off)))) < np.sqrt(most * fewest)
+
+
+@pytest.mark.parametrize("head", [None, *HEADS])
+@pytest.mark.parametrize("more", [False, True])
+def test_progress_that_stands_still_or_goes_back(head, more, monkeypatch):
+    """What is told goes up to all replicas, by more than one step, also where more are needed."""
+    monkeypatch.setattr(module, "_GATES_AT_ONCE", 1)
+    monkeypatch.setattr(module, "_loose", lambda *_: ("dx",) * more)
+    sizes = {"T": 3, "B": 2, "I": 3, "H": 3, "L": 2}
+    case = sized_case(sizes, targets=head is not None, head=head)
+    told: list[tuple[float, int]] = []
+    error_budget(case, progress=lambda done, count: told.append((done, count)))
+    done = [each for each, _ in told]
+    assert done == sorted(done)
+    assert len({*done}) > REPLICAS
+    assert (REPLICAS, REPLICAS) in told
+    every = REPLICAS + MORE_REPLICAS * more
+    assert told[-1] == (every, every)
 
 
 @pytest.mark.parametrize("bits", [11, 24, 43])

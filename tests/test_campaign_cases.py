@@ -12,6 +12,7 @@ from torch_ref import Case, check_implementation, error_budget
 from torch_ref.diagnosis.backward.interpreter import gradients, solved
 from torch_ref.diagnosis.backward.quantities import quantities
 from torch_ref.diagnosis.mistakes.catalogue import Mistake, catalogue
+from torch_ref.harness.cases import sized_case
 
 
 def given_to(form: str, examples: int) -> list[Case]:
@@ -68,3 +69,11 @@ def test_no_mistake_passes_every_case_of_a_campaign(form: str, head: str | None)
             break
         left = unseen(left, head, case)
     assert not [mistake.identifier for mistake in left]
+
+
+def test_progress_that_is_not_told_of_one_case() -> None:
+    """With a case of one's own nothing is heard until all of the checks are done."""
+    told: list[int] = []
+    case = sized_case({"T": 3, "B": 1, "I": 2, "H": 2, "L": 1})
+    report = check_implementation(manual_lstm.vjp, case=case, progress=told.append)
+    assert told == [1] * len(report.passed) != []

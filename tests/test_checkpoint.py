@@ -75,6 +75,7 @@ def rewritten(path, change):
         ),
         (lambda arrays, about: arrays.update(c=arrays["c"][0]), "is damaged: c has shape"),
         (lambda arrays, about: arrays.update(text=np.array([0, 2])), r"is damaged: text\[1\] is 2"),
+        (lambda arrays, about: arrays.update(text=arrays["text"][:0]), r"text has shape \(0,\)"),
         (lambda arrays, about: about["schedule"].update(steps=0), "is damaged: steps is 0"),
         (lambda arrays, about: about.update(random={}), "is damaged: "),
     ],
@@ -130,6 +131,15 @@ def test_another_file_than_a_checkpoint(tmp_path):
     np.savez(path, w=np.ones(3))
     with pytest.raises(ValueError, match="is not one"):
         load_checkpoint(path)
+
+
+def test_a_checkpoint_that_only_its_writer_can_read(tmp_path):
+    """A temporary file is its owner's alone; the checkpoint that it becomes is not."""
+    path = tmp_path / "run.npz"
+    saved(path)
+    saved(path)
+    for each in (path, previous_path(path)):
+        assert each.stat().st_mode & 0o777 == 0o644
 
 
 def test_a_write_that_fails_half_way(tmp_path, monkeypatch):

@@ -43,6 +43,13 @@ def vjp(params, x, h0, c0):
 def loss_and_grads(params, x, targets, h0, c0):
     raise ValueError("no targets")
 """,
+    "square": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    if x.shape[2] != h0.shape[2]:
+        raise ValueError("I must be H")
+    return manual_lstm.vjp(params, x, h0, c0)
+""",
     "crashes_late": """
 import manual_lstm
 def vjp(params, x, h0, c0):
@@ -154,6 +161,30 @@ def test_what_cannot_be_checked(command, target, status, words):
     assert out == ""
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_crash_that_a_script_is_not_told(command):
+    """Where not even the plainest case runs there is no JSON and no page."""
+    status, out, err = command("check", "crashes:vjp", "--json", "-", "--html", "report.html")
+    assert status == 3
+    assert err.startswith("manual-lstm: crashes:vjp: IndexError: list index out of range, at ")
+    report = json.loads(out)
+    assert report["verdict"] == "disagree"
+    assert report["crash"].startswith("IndexError: list index out of range, at crashes.py:")
+    assert [check["sentence"] for check in report["checks"]] == [f"It raises {report['crash']}."]
+    assert report["reproduce"] == "manual-lstm check crashes:vjp --examples 200 --seed 0"
+    assert report["crash"] in Path("report.html").read_text(encoding="utf-8")
+    status, out, _ = command("check", "right:vjp", "--json", "-", "--examples", 20)
+    assert (status, json.loads(out)["crash"]) == (0, None)
+
+
+def test_a_crash_that_does_not_say_how_it_would_run(command):
+    """What is bound to I = H crashes at once, and nobody says that it can be told so."""
+    status, _, err = command("check", "square:vjp", "--examples", 20)
+    assert status == 3
+    assert err.count("\n") == 1
+    assert "I must be H, at square.py:5. With I = H it runs: if it is bound to that, --si" in err
+    assert command("check", "square:vjp", "--examples", 20, "--sizes", "I=3,H=3")[0] == 0
 
 
 def test_a_report_that_is_lost_with_the_failing_case(command):

@@ -71,6 +71,20 @@ def test_a_long_run_that_is_lost_for_want_of_a_word(tmp_path):
     call("train", *SMALL, "--windows", 2, "--checkpoint", path, "--compare")  # which writes none
 
 
+@pytest.mark.parametrize("option", ["--history", "--monitor"])
+def test_a_record_of_a_long_run_that_is_written_over(tmp_path, option):
+    """Without a checkpoint nothing else says that the file is another run's."""
+    path = tmp_path / "h.jsonl"
+    path.touch()  # nothing is lost of an empty one, as mktemp leaves
+    words = ("train", *SMALL, "--windows", 2, "--monitor-every", 1, option, path)
+    call(*words)
+    before = path.read_bytes()
+    assert before.count(b"\n") == 2
+    assert f"{str(path)!r} exists already: choose another file or remove it." in refused(*words)
+    assert path.read_bytes() == before
+    call("train", *SMALL, "--windows", 2, "--monitor-every", 1, option, "/dev/null")
+
+
 def test_a_report_that_is_not_json_or_has_company():
     """--json - prints JSON and nothing else, with the floor, the loss and the rate."""
     report = json.loads(call("train", *SMALL, "--windows", 3, "--json", "-").stdout)
@@ -155,8 +169,9 @@ def test_a_plateau_that_is_explained_wrongly(tmp_path):
     report = json.loads(call("plateau", "--classes", 2, "--loss", "0.27", "--json", "-").stdout)
     assert report["on"] == "one unit flips, one keeps its sign"
     assert report["uncertainty"] == 0.5 * 10.0**-2
-    report = json.loads(call("plateau", "--loss", "2e0", "--json", "-").stdout)
-    assert report["uncertainty"] == 0.5
+    for loss, uncertainty in (("2e0", 0.5), ("235e-2", 0.5 * 10.0**-2), ("0.2E1", 0.5)):
+        report = json.loads(call("plateau", "--loss", loss, "--json", "-").stdout)
+        assert report["uncertainty"] == uncertainty
     report = json.loads(call("plateau", "--loss", "7.0", "--json", "-").stdout)
     assert "no mean cross-entropy of this head" in report["sentences"][1]
 
@@ -168,11 +183,32 @@ def test_a_plateau_that_is_explained_wrongly(tmp_path):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     report = json.loads(call("plateau", "--classes", 2, "--history", path, "--json", "-").stdout)
     assert report["on"] == "both units flip at every step"
-    assert "Over the last 2 of 20 windows" in report["sentences"][-1]
+    trend = (
+        "Over the last 2 of 20 windows the loss lies between 0.196 and 0.2; its mean fell by 0.7"
+    )
+    assert report["sentences"][-1].startswith(trend)
+    path.write_text(path.read_text().replace("0.9", "0.1"))
+    report = json.loads(call("plateau", "--history", path, "--json", "-").stdout)
+    assert "its mean rose by 0.098 from" in report["sentences"][-1]
     learnt = tmp_path / "text.txt"
     learnt.write_text("aab")
     report = json.loads(call("plateau", "--text", learnt, "--loss", "0.637", "--json", "-").stdout)
     assert report["on"] == "unigram guessing"
+
+
+@pytest.mark.parametrize(
+    ("loss", "advice"),
+    [
+        ("0.19722", "Nothing can lower it."),
+        ("0.23", "More steps, a higher learning rate or Adam can lower it,"),
+        ("0.15", "It is no mean cross-entropy of this head, whatever the weights."),
+    ],
+)
+def test_an_advice_on_ab_that_forgets_its_higher_floor(loss, advice):
+    """(46) is above the head's own floor: on it, above it and below it."""
+    report = json.loads(call("plateau", "--classes", 2, "--loss", loss, "--json", "-").stdout)
+    assert report["sentences"][1].startswith(advice)
+    assert any("below 0.19722 while" in each for each in report["sentences"]) == (loss != "0.15")
 
 
 def test_a_loss_that_is_no_number_and_ends_like_any_other(tmp_path):
@@ -205,6 +241,27 @@ def test_a_loss_that_is_no_number_and_ends_like_any_other(tmp_path):
 def test_a_usage_that_contradicts_itself(words, message):
     """Each is one sentence."""
     assert message in refused(*words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", "--text", "x", "--json", "x"),
+        ("train", "--history", "x", "--monitor", "x"),
+        ("train", "--plot", "x", "--monitor-plot", "x", "--history", "h"),
+        ("train", "--resume", "--checkpoint", "x", "--json", "x"),
+        ("predict", "x", "--json", "x"),
+        ("plateau", "--history", "x", "--json", "x"),
+        ("plateau", "--loss", "1", "--text", "x", "--json", "x"),
+        ("diff", "--text", "x", "--html", "x"),
+        ("diff", "--html", "x", "--json", "x"),
+        ("check", "a:b", "--case", "x", "--json", "x"),
+        ("mistakes", "--case", "x", "--json", "x"),
+    ],
+)
+def test_an_input_or_a_record_that_a_report_replaces(words):
+    """It is said before anything is read, trained or written."""
+    assert "which is the file of" in refused(*words)
 
 
 def test_a_plot_without_matplotlib(monkeypatch):

@@ -130,6 +130,21 @@ def test_poor_case_is_told_what_it_hides() -> None:
     assert not hides(sized_case(SIZES[1]))
 
 
+def test_blind_spot_of_two_sides_that_is_seen_by_one() -> None:
+    """A change just beyond one side's budget, which is within that of two that both round."""
+    case, known = sized_case({"T": 1, "B": 1, "I": 2, "H": 2, "L": 1}), catalogue()
+    without, right = (
+        run_table(edit(known.table), case)
+        for edit in (by_name(known, "dc_n * 0").edit, lambda table: table)
+    )
+    allowed = error_budget(replace(case, dc_n=0 * case.dc_n)).allowed
+    share = max(np.max(abs(right[n] - without[n]) / allowed[n]) for n in right if n[0] == "d")
+    faint = replace(case, dc_n=case.dc_n * (1.2 / share))
+    for sides, hidden in ((1, False), (2, True)):
+        blind = {each.identifier for each in blind_spots(faint, sides=sides).blind}
+        assert ("dc_n * 0" in blind) == hidden
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("seed", range(3))
 def test_planted_mistake_is_named_first(head: str | None, seed: int) -> None:

@@ -198,6 +198,9 @@ def test_a_zip_with_a_directory_bomb_or_another_method_is_refused(tmp_path: Path
     refuse_without_reading(
         tmp_path / "case.safetensors", "has a safetensors header of 1099511627776"
     )
+    long = json.dumps({"__metadata__": {"case.json": "{}"}}).encode().ljust(2**22 + 8)
+    (tmp_path / "case.safetensors").write_bytes(struct.pack("<Q", len(long)) + long)
+    refuse_without_reading(tmp_path / "case.safetensors", "has a safetensors header of 4194312")
 
 
 def overwrite(content: bytes, place: int, new: bytes) -> bytes:

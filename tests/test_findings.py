@@ -5,6 +5,7 @@ import pytest
 
 import manual_lstm as ml
 from torch_ref import Implementation, check_implementation
+from torch_ref.harness.findings import Scale
 from torch_ref.harness.judge import Clipping
 from torch_ref.reports.as_json import check_json
 
@@ -83,6 +84,12 @@ def test_a_summed_loss_that_is_called_wrong():
     assert unsaid.scale is not None
     assert unsaid.scale.words == "T B"
     assert 'reduction="sum"' in unsaid.scale.sentence
+
+
+@pytest.mark.parametrize(("words", "may_be"), [("T", True), ("T B", True), ("B", False)])
+def test_a_sum_that_nobody_is_told_how_to_declare(words, may_be):
+    """T times too large, with one sequence, is a sum over the steps as T B is one over both."""
+    assert Scale(6.0, words).sentence.endswith('reduction="sum" says so.') == may_be
 
 
 def test_a_summed_loss_with_a_wider_budget_than_a_mean():

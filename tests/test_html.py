@@ -11,7 +11,10 @@ import pytest
 from pages import HOSTILE, KINDS, parsed, rendered
 
 from torch_ref.cli import main
-from torch_ref.reports.html import Page, require_jinja2, write_html
+from torch_ref.diagnosis.elements import Elements
+from torch_ref.diagnosis.maps import Maps
+from torch_ref.harness.cases import sized_case
+from torch_ref.reports.html import Page, render, require_jinja2, write_html
 
 MODULE = """
 import manual_lstm
@@ -209,6 +212,25 @@ def test_a_page_that_grows_with_the_tensors():
     assert "1 of 4194304 elements are beyond the budget: f 1 of 1048576." in text
     assert "Worst, ringed: f[476] h[700], 1e+06 times its budget (1 where 1 is right)." in text
     assert "Too large to draw each element" in text
+
+
+@pytest.mark.parametrize(
+    ("off", "allowed", "words"),
+    [
+        (0.5, 1.0, "x[0], 50% of its budget"),
+        (2.0, 1.0, "x[0], 2 times its budget (3 where 1 is right)"),
+        (2.0, 0.0, "x[0], where nothing is allowed (3 where 1 is right)"),
+    ],
+)
+def test_an_element_beyond_its_budget_that_is_told_as_a_share_of_it(off, allowed, words):
+    """What is within the budget is a share of it, what is beyond so many times it."""
+    case, right = sized_case({"T": 2, "B": 1, "I": 2, "H": 2, "L": 1}), np.ones((2, 1, 2))
+    actual = right.copy()
+    actual[1, 0, 0] += off
+    elements = Elements(case, {"dx": actual}, {"dx": right}, {"dx": np.full((2, 1, 2), allowed)})
+    maps = Maps("a case", elements, (), case)
+    page = Page("mine", (), "disagree", ("It is wrong.",), "again", maps=maps)
+    assert words in parsed(render(page)).text
 
 
 def test_half_a_page(tmp_path, monkeypatch):

@@ -11,7 +11,11 @@ import pytest
 
 from manual_lstm import init_params
 from torch_ref import Case, autograd_vjp, error_budget, run_case
+from torch_ref.diagnosis.backward.table import backward_table
+from torch_ref.diagnosis.mistakes.planted import planted_loss
+from torch_ref.harness.contract import Implementation
 from torch_ref.harness.layout import Layout
+from torch_ref.harness.layout_auto import suggestion
 from torch_ref.harness.layout_names import layouts_with_shapes
 from torch_ref.harness.layout_search import find_layout
 from torch_ref.harness.presets import (
@@ -375,3 +379,21 @@ def test_an_output_of_another_name_is_refused():
         find_layout(course(), {}, None, None, None, {"z": 1}, {})
     with pytest.raises(ValueError, match=r"expected_outputs has \[\] but must have some of"):
         find_layout(course(), {}, None, None, None, {}, {})
+
+
+def test_a_summed_loss_that_no_order_of_the_gates_explains():
+    """From the loss alone, a mean or a sum as it is declared, the order of the gates is found."""
+    mean = planted_loss(backward_table(head="linear"))
+
+    def summed(params, x, targets, h0, c0):
+        loss, gradients = mean(params, x, targets, h0, c0)
+        return loss * targets.size, gradients
+
+    declared = Layout(gate_order="ifog")
+    for reduction, loss_and_grads in (("mean", mean), ("sum", summed)):
+        mine = Implementation(
+            "mine", loss_and_grads=loss_and_grads, layout=declared, reduction=reduction
+        )
+        assert (
+            suggestion(mine) == "Its forward is correct, if its gates are in the order i, f, g, o."
+        )

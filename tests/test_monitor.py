@@ -101,7 +101,8 @@ def test_a_size_that_is_not_the_norm_over_batch_and_units():
     x = one_hot(indices, 3)
     (logits, _, _), (caches, head) = model.forward(state.params, x, state.h, state.c)
     dlogits = cross_entropy_backward(1.0, cross_entropy(logits, targets)[1])
-    layers = stack_step_gradients(linear_backward(dlogits, head)[0], caches)
+    dy = linear_backward(dlogits, head)[0]
+    layers = stack_step_gradients(dy, caches)
     dz = layers[1].dz[4, :, 2].astype(float).ravel()
     # Six squares, their sum and a root, on either side.
     assert abs(sizes.before[1, 2, 4] - math.hypot(*dz)) <= 16 * np.finfo(float).eps * math.hypot(
@@ -113,6 +114,12 @@ def test_a_size_that_is_not_the_norm_over_batch_and_units():
     assert np.all(sizes.before <= steepest * sizes.after * (1 + 12 * np.finfo(np.float32).eps))
     assert np.all(sizes.before > 0)
     assert np.all(sizes.reach[:, -1] == 1)
+    dy[:-1] = 0
+    found = stack_step_gradients(dy, caches)[0]
+    both = np.stack([found.dh, found.dc], axis=1).astype(float)  # (T, 2, B, H)
+    reach = math.hypot(*both[2].ravel()) / math.hypot(*both[-1].ravel())
+    # Twelve squares, their sum and a root, on either side, of two norms and their quotient.
+    assert abs(sizes.reach[0, 2] - reach) <= 32 * np.finfo(float).eps * reach
     file = io.StringIO()
     write_gate_sizes(file, sizes)
     entry = json.loads(file.getvalue())

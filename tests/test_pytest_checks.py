@@ -13,6 +13,7 @@ from torch_ref.harness.checks import CHECKS
 ROOT = Path(__file__).parent.parent
 MODULE = """
 import manual_lstm
+import torch_ref
 from torch_ref import parametrize_with_checks
 
 def wrong(params, x, h0, c0):
@@ -51,6 +52,13 @@ def test_a_wrong_lstm_in_pytest(tmp_path):
     assert "1 failed, " in done.stdout
     assert "1 xfailed" in done.stdout
     assert "check_only_dc_n" not in done.stdout.split("short test summary")[-1]
+
+
+def test_an_lstm_in_pytest_whose_layout_has_to_be_found(tmp_path):
+    """With layout="auto" each check finds it, as `manual-lstm check --layout auto` does."""
+    name = 'torch_ref.Implementation("mine", vjp=manual_lstm.vjp, layout="auto")'
+    done = run(tmp_path, name, {}, "check_forward or check_two_steps")
+    assert "2 passed, 17 deselected" in done.stdout
 
 
 def test_an_expected_failure_that_passes(tmp_path):

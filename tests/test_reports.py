@@ -5,15 +5,19 @@ import io
 import json
 import os
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from torch_ref import compare_gradients
+from torch_ref.harness.campaign import CheckReport
+from torch_ref.harness.search import Failure
 from torch_ref.reports.as_json import comparison_json, write_json
-from torch_ref.reports.files import require_writable, write_whole
-from torch_ref.reports.names import element_name
+from torch_ref.reports.check_text import remarks
+from torch_ref.reports.files import require_apart, require_writable, write_whole
+from torch_ref.reports.names import element_name, locate
 from torch_ref.reports.text import comparison_table, summary
 
 LARGE = {
@@ -62,6 +66,35 @@ def small_and_wrong(actual):
 def test_an_element_under_another_name(name, shape, index, words):
     """An element is named by its gate and unit, or by time, member and unit."""
     assert element_name(name, shape, index) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "index", "found"),
+    [
+        ("dz_l1", (5, 2, 12), (3, 1, 7), {"layer": 1, "time": 3, "gate": "g"}),
+        ("dc_l1", (5, 2, 3), (3, 1, 2), {"layer": 1, "time": 3}),
+        ("dweight_hh_l1", (12, 3), (4, 0), {"layer": 1, "gate": "f"}),
+        ("dx", (5, 2, 3), (3, 1, 2), {"time": 3}),
+        ("dh0", (2, 2, 3), (1, 0, 2), {"layer": 1}),
+        ("dbias_out", (4,), (2,), {}),
+    ],
+)
+def test_a_script_that_is_sent_to_another_element(name, shape, index, found):
+    """Each tensor's layer, step and gate for a script; null for what it does not have."""
+    nothing = {"tensor": name, "layer": None, "time": None, "gate": None}
+    assert locate(name, shape, index) == nothing | found | {"index": list(index)}
+
+
+def test_a_remark_on_nothing_or_none_on_a_tensor_without_elements():
+    """What cannot be compared is told with its reason, and no check that holds is not listed."""
+    tensors = compare_gradients({"dx": np.ones((2, 3))}, {"dx": np.ones((2, 1, 3))}, {"dx": 1.0})
+    failures = (Failure("check_x", "", "It is wrong."),)
+    told = "dx: shape (2, 3), expected (2, 1, 3)."
+    for passed, holds in (((), []), (("check_y", "check_z"), ["Holds: check_y, check_z."])):
+        report = CheckReport(
+            "mine", ("float64",), passed, {}, failures, tensors.tensors, (), 3, 0.0
+        )
+        assert list(remarks(report, None)) == [told, *holds]
 
 
 def test_a_line_that_does_not_fit():
@@ -155,6 +188,21 @@ def test_a_file_that_is_found_to_be_unwritable_after_the_work(tmp_path, name, re
         write_whole("text", path, "--json")
 
 
+def test_a_file_that_is_read_or_written_as_another_too(tmp_path, monkeypatch):
+    """A text is replaced by a report on it, or two records are mixed in one file."""
+    (tmp_path / "text").write_text("ab", encoding="utf-8")
+    (tmp_path / "link").symlink_to("text")
+    monkeypatch.chdir(tmp_path)
+    not_yet = f"../{tmp_path.name}/new"
+    for one, other in (("text", "./text"), ("link", str(tmp_path / "text")), ("new", not_yet)):
+        with pytest.raises(ValueError, match=r"^--json is .*, which is the file of --text too: "):
+            require_apart({"--text": one, "--history": None, "--json": other})
+    require_apart({"--text": "text", "--json": "-", "--html": "-"})
+    require_apart({"--text": "a", "--json": "b", "--monitor": None, "--plot": None})
+    require_apart({"--history": "/dev/null", "--monitor": "/dev/null"})
+    require_apart({"--case": str(tmp_path), "--dump": str(tmp_path)})
+
+
 def test_half_a_report(tmp_path, monkeypatch):
     """What fails on the way leaves the older report as it was, and no other file."""
     path = tmp_path / "report.json"
@@ -162,11 +210,19 @@ def test_half_a_report(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="JSON"):
         write_json({"scale": float("nan")}, str(path))
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    for error, told in (
+        (OSError(errno.ENOSPC, "No space left on device"), ValueError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+        monkeypatch.setattr(os, "replace", mock.Mock(side_effect=error))
+        with pytest.raises(told, match=r"cannot be written: No space left on device\.|^$"):
+            write_json({"scale": 1.0}, str(path))
+        assert path.read_text(encoding="utf-8") == "older"
+        assert list(tmp_path.iterdir()) == [path]
 
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(ValueError, match="cannot be written: No space left on device"):
-        write_json({"scale": 1.0}, str(path))
-    assert path.read_text(encoding="utf-8") == "older"
-    assert list(tmp_path.iterdir()) == [path]
+
+def test_a_report_that_only_its_writer_can_read(tmp_path):
+    """A temporary file is its owner's alone; the report that it becomes is not."""
+    path = tmp_path / "report.json"
+    write_json({"scale": 1.0}, str(path))
+    assert path.stat().st_mode & 0o777 == 0o644

@@ -1,6 +1,8 @@
 """Alphabets, text files and windows."""
 
+import os
 import string
+import threading
 
 import numpy as np
 import pytest
@@ -63,6 +65,18 @@ def test_a_target_that_is_not_the_next_symbol(length, steps, batch, start):
         first = start + b * length // batch
         assert indices[:, b].tolist() == endless[first : first + steps]
         assert targets[:, b].tolist() == endless[first + 1 : first + 1 + steps]
+
+
+def test_a_text_from_a_pipe_that_is_cut_or_refused(tmp_path):
+    """What a program writes is read to its end, however it comes."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text("ba" * 50_000))
+    writer.start()
+    read = read_text(pipe)
+    writer.join()
+    assert read.symbols == ("a", "b")
+    assert read.indices.tolist() == [1, 0] * 50_000
 
 
 @given(classes=st.integers(1, 9), dtype=st.sampled_from(["float32", "float64"]), data=st.data())

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from torch_ref import truth
 from torch_ref.compare import budget
+from torch_ref.compare.errors import budget_shares
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -17,9 +19,10 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 def study(monkeypatch):
     """The study's package, which is beside its script."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from tolerance import alarms, closeness, draw, loops, power
+    from tolerance import alarms, closeness, draw, floor, loops, power
 
-    return {"alarms": alarms, "closeness": closeness, "draw": draw, "loops": loops, "power": power}
+    parts = (alarms, closeness, draw, floor, loops, power)
+    return {part.__name__.removeprefix("tolerance."): part for part in parts}
 
 
 def first_group(study, condition):
@@ -115,6 +118,36 @@ def test_an_error_ratio_of_an_implementation_that_is_ten_times_worse(study, monk
     assert plain.cases == 4
     assert plain.ratio_median <= plain.ratio_99_percent
     assert round(tenfold.ratio_median / plain.ratio_median) == 10
+
+
+def test_an_lstm_said_to_round_least_that_is_another_lstm(study, monkeypatch):
+    """Without their rounding both are right to float64's last digits; with it, to float32's."""
+    floor, draw = study["floor"], study["draw"]
+    case = draw.draw_plain(draw.Sizes(7, 2, 3, 4, layers=2, head=None), "float32", 0)
+    in_float64 = case.astype(np.float64)
+    exact = {name: value for name, value in truth(case).items() if name.startswith("d")}
+    for dtype in (np.float32, np.float64):
+        allowed = budget.error_budget(in_float64, dtype=dtype).allowed
+        for implementation in floor.LEAST_ROUNDED.values():
+            found = implementation(case)
+            shares = [budget_shares(found[n], e, allowed[n]).max() for n, e in exact.items()]
+            assert max(shares) <= 1
+            assert max(shares) > 1e-3
+        monkeypatch.setattr(floor, "_rounded", lambda a: np.asarray(a))
+
+
+def test_a_case_in_which_float32_cannot_be_near_that_is_not_counted(study, monkeypatch):
+    """In one case of this group not even an LSTM that rounds nothing but its states is near."""
+    floor = study["floor"]
+    found = floor.measure_group((0, "float32"))
+    lines = {line.implementation: line for line in floor.total([found, found])}
+    assert set(lines) == set(floor.REAL | floor.LEAST_ROUNDED)
+    for line in lines.values():
+        assert line.cases == 2 * study["draw"].GROUP
+        assert line.beyond == 2
+        assert line.median < floor.ASKED["float32"] < line.greatest
+    monkeypatch.setitem(floor.ASKED, "float32", 1.0)
+    assert {line.beyond for line in floor.total([found])} == {0}
 
 
 def test_a_study_that_prints_no_figures(tmp_path):

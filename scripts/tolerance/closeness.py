@@ -37,7 +37,10 @@ def measure_group(task: tuple[int, str]) -> tuple[str, list[tuple[float, float]]
         case = draw_plain(sizes, dtype, seed * GROUP + n, (0.5, 2.0))
         exact = truth(case)
         errors.append(
-            (_error(run_manual(case), exact), _error(run_case(case, torch_lstm_vjp), exact))
+            (
+                greatest_error(run_manual(case), exact),
+                greatest_error(run_case(case, torch_lstm_vjp), exact),
+            )
         )
     return dtype, errors
 
@@ -60,7 +63,8 @@ def total(found: Sequence[tuple[str, list[tuple[float, float]]]]) -> list[Ratios
     return lines
 
 
-def _error(actual: Mapping[str, Any], exact: Mapping[str, Any]) -> float:
+def greatest_error(actual: Mapping[str, Any], exact: Mapping[str, Any]) -> float:
+    """The greatest max |actual - exact| / max |exact| of the exact tensors."""
     return max(
         float(np.max(np.abs(actual[name] - value)) / np.max(np.abs(value)))
         for name, value in exact.items()

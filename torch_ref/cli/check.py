@@ -17,16 +17,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from torch_ref.cli.page import Html, check_outputs
-from torch_ref.cli.progress import doing
+from torch_ref.cli.progress import counting, doing
 from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
-from torch_ref.harness.campaign import CheckReport, check_implementation
-from torch_ref.harness.checks import check_called_twice, check_shapes_and_dtypes
+from torch_ref.harness.campaign import CheckReport, check_implementation, crash_report
+from torch_ref.harness.checks import CHECKS, check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange import load_case
@@ -59,7 +58,8 @@ def check(
         str | None, typer.Option(metavar="PATH", help="Only this case, from an exchange file.")
     ] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Of a bare callable: a preset, or auto to find it.")
+        str | None,
+        typer.Option(help="Of it: a preset; auto finds that of a callable."),
     ] = None,
     head: Annotated[
         HeadOrNone, typer.Option(help="Of a program; none: it is given dy and writes y.")
@@ -103,7 +103,7 @@ def check(
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
     what = "target" if target is not None else "command" if command is not None else "dump"
     _require_of_use(context, what)
-    check_outputs(html, json)
+    check_outputs(html, json, {"--case": case, "--dump": dump})
     if dump is not None:
         report = check_dump(dump)
         maps = maps_of_dump(dump) if html is not None else None
@@ -125,9 +125,11 @@ def check(
             implementation = load_target(target)
         if timeout is not None:
             implementation = replace(implementation, timeout=timeout)
-        if layout is not None:
-            found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
-            implementation = replace(implementation, layout=found)
+    if layout is not None:
+        if layout == "auto" and command is not None:
+            raise ValueError("--layout is auto but must be a preset for --command: none is tried.")
+        found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
+        implementation = replace(implementation, layout=found)
     implementation = replace(
         implementation,
         sizes={**implementation.sizes, **_sizes(sizes)},
@@ -145,7 +147,12 @@ def check(
     except Exception as error:
         if isinstance(error, ValueError) and not is_theirs(error):
             raise
-        sys.stderr.write(f"manual-lstm: {implementation.name}: {raised(error)}\n")
+        with _prints_to_stderr():
+            report = crash_report(implementation, error)
+        said = ". ".join([raised(error), *report.notes])
+        sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
+        words += ["--case", case] if case is not None else _kept(report, examples, seed)
+        _write(report, shlex.join(["manual-lstm", *words]), json, html)
         raise typer.Exit(_status_of(error)) from None
 
     words += ["--case", case] if case is not None else _kept(report, examples, seed)
@@ -194,6 +201,18 @@ def _tell(
 ) -> None:
     if json != "-":  # first: what cannot be written must not take the report with it
         print_check(Console(), report, reproduce, diagnosis, blindness)
+    _write(report, reproduce, json, html, diagnosis, blindness, maps)
+
+
+def _write(
+    report: CheckReport,
+    reproduce: str,
+    json: str | None,
+    html: str | None,
+    diagnosis: Diagnosis | None = None,
+    blindness: Blindness | None = None,
+    maps: Maps | None = None,
+) -> None:
     if json is not None:
         write_json(check_json(report, reproduce, diagnosis, blindness), json)
     if html is not None:
@@ -233,7 +252,7 @@ def load_target(target: str) -> Implementation:
 
 # What each of the options is for, and why not for the rest.
 _NOT_OF_USE = {
-    "layout": (("target",), "files are in manual_lstm's own"),
+    "layout": (("target", "command"), "its files are in manual_lstm's own"),
     **dict.fromkeys(
         ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
     ),
@@ -278,10 +297,11 @@ def _run(
     implementation: Implementation, path: str | None, examples: int, jobs: int, seed: int
 ) -> CheckReport:
     if path is not None:
-        return check_implementation(implementation, case=load_case(path))
+        with counting("checks", len(CHECKS)) as progress:
+            return check_implementation(implementation, case=load_case(path), progress=progress)
     if jobs > 1:
         _require_sendable(implementation, jobs)
-    with _pool(jobs) as executor, _bar(examples) as progress:
+    with _pool(jobs) as executor, counting("cases", examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
         )
@@ -348,17 +368,6 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _bar(examples: int) -> Iterator[Any]:
-    columns = (BarColumn(), MofNCompleteColumn(), "cases, about", TimeRemainingColumn(), "left")
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("", total=examples)
-        yield lambda count: bar.advance(task, count)
 
 
 def _same_implementation(

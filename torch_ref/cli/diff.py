@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from torch_ref.cli.page import Html, check_outputs
-from torch_ref.cli.progress import doing
+from torch_ref.cli.progress import doing, measuring
 from torch_ref.cli.window import (
     Batch,
     DType,
@@ -63,12 +63,12 @@ def diff(
 
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
-    check_outputs(html, json)
+    check_outputs(html, json, {"--text": text})
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()
-    with doing("comparing"):
-        comparison = diff_gradients(case)
+    with measuring("comparing") as progress:
+        comparison = diff_gradients(case, progress=progress)
     seconds = time.perf_counter() - started
     reproduce = window.again("diff", case) + ("" if blind else " --no-blind-spots")
     blindness = _blindness(case) if blind else None

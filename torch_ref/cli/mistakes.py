@@ -16,6 +16,7 @@ from torch_ref.harness.exchange import load_case
 from torch_ref.oracles.variant import STANDARD
 from torch_ref.reports.as_json import write_json
 from torch_ref.reports.diagnosis import blindness_text
+from torch_ref.reports.files import require_apart
 
 
 def mistakes(
@@ -35,6 +36,7 @@ def mistakes(
 
     Exit status 0, or 1 for a case that some mistake would pass unseen.
     """
+    require_apart({"--case": case, "--json": json})
     console = Console()
     if case is None:
         of_head = head.inside

@@ -21,6 +21,7 @@ from manual_lstm.plateau import (
 from manual_lstm.tasks import read_text
 from torch_ref.cli.window import HeadName
 from torch_ref.reports.as_json import write_json
+from torch_ref.reports.files import require_apart
 
 # Of a history, the last tenth is what the loss is now.
 _LAST = 10
@@ -49,6 +50,7 @@ def plateau(
     """
     if loss is None and history is None:
         raise ValueError("plateau needs --loss or --history: the loss that does not fall.")
+    require_apart({"--history": history, "--text": text, "--json": json})
     if classes is not None and text is not None:
         raise ValueError("--classes and --text both say how many classes there are: give one.")
     learnt = None if text is None else read_text(text)

@@ -4,6 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 
 @contextmanager
@@ -15,3 +23,27 @@ def doing(what: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(what) as status:
         yield status.update
+
+
+@contextmanager
+def measuring(what: str) -> Iterator[Callable[[float, float], None]]:
+    """A bar beside `what` and about how long it takes; its function is told what is done of all."""
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn(what), BarColumn(), "about", TimeRemainingColumn())
+    with Progress(
+        *columns, "left", console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with how many are done of all; its function is told how many more are."""
+    columns = (BarColumn(), MofNCompleteColumn(), f"{what}, about", TimeRemainingColumn(), "left")
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda count: bar.advance(task, count)

@@ -28,7 +28,7 @@ from torch_ref.cli.window import DType, HeadName
 from torch_ref.harness.side_by_side import SideBySide, compare_training
 from torch_ref.harness.twin_training import twin_window
 from torch_ref.reports.as_json import write_json
-from torch_ref.reports.files import require_writable
+from torch_ref.reports.files import require_apart, require_writable
 from torch_ref.reports.names import element_name
 from torch_ref.reports.plots import plot_gates, plot_history, require_matplotlib
 
@@ -130,11 +130,17 @@ def train(
         raise ValueError("--plot draws the history, so --history must be given too.")
     if resume and checkpoint is None:
         raise ValueError("--resume goes on from a checkpoint, so --checkpoint must be given too.")
+    records = {"--text": text, "--checkpoint": checkpoint, "--history": history}
+    pictures = {"--plot": plot, "--monitor-plot": monitor_plot}
+    require_apart({**records, "--monitor": monitor, **pictures, "--json": json})
     require_writable(json, "--json file")
     require_writable(checkpoint, "checkpoint")
-    if checkpoint is not None and not resume and not compare:
-        _require_new(checkpoint)
-    for drawn in (plot, monitor_plot):
+    if not resume and not compare:
+        if checkpoint is not None:
+            _require_new(checkpoint)
+        for written, what in ((history, "history"), (monitor, "--monitor file")):
+            _require_empty(written, what)
+    for drawn in pictures.values():
         require_writable(drawn, "plot")
     if plot is not None or monitor_plot is not None:
         require_matplotlib()
@@ -240,6 +246,12 @@ def _require_new(checkpoint: str) -> None:
         f"checkpoint {checkpoint!r} exists already, at window {windows}: go on from it with "
         "--resume, or to begin anew choose another file or remove it."
     )
+
+
+def _require_empty(target: str | None, what: str) -> None:
+    """ValueError where the windows of another run would be lost; what is no file keeps none."""
+    if target is not None and os.path.isfile(target) and os.path.getsize(target):
+        raise ValueError(f"{what} {target!r} exists already: choose another file or remove it.")
 
 
 class _Sink:

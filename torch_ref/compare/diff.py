@@ -8,7 +8,7 @@ import numpy as np
 from manual_lstm import CharModel, vjp
 from manual_lstm.params import lstm_sizes
 from torch_ref.compare.arbitration import arbitrate
-from torch_ref.compare.budget import error_budget
+from torch_ref.compare.budget import Progress, error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.compare.sharpness import sharpness
 from torch_ref.oracles.case import Case, Results, run_case
@@ -16,12 +16,13 @@ from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp
 from torch_ref.oracles.variant import STANDARD
 
 
-def diff_gradients(case: Case) -> Comparison:
+def diff_gradients(case: Case, *, progress: Progress | None = None) -> Comparison:
     """Compare manual_lstm with the autograd twin on outputs and gradients.
 
     Args:
         case: float64, where both sides round and share the weights' memory; or float32, where
             manual_lstm is compared with the float64 twin of the same float32 numbers.
+        progress: of the error budget, as `error_budget` has it.
 
     Returns:
         The comparison, each element against its error budget; where the two agree, with the
@@ -31,7 +32,7 @@ def diff_gradients(case: Case) -> Comparison:
         ValueError: an array of the case is wrong, rounding alone decides what comes out, or the
             case is not of the standard cell.
     """
-    actual, expected, allowed = diff_arrays(case)
+    actual, expected, allowed = diff_arrays(case, progress=progress)
     comparison = compare_gradients(actual, expected, allowed, dtype=case.dtype)
     sides = ("manual_lstm", "the autograd twin")
     if comparison.verdict == "agree":
@@ -41,7 +42,9 @@ def diff_gradients(case: Case) -> Comparison:
     return replace(comparison, arbitration=arbitration)
 
 
-def diff_arrays(case: Case) -> tuple[Results, Results, Results]:
+def diff_arrays(
+    case: Case, *, progress: Progress | None = None
+) -> tuple[Results, Results, Results]:
     """What `diff_gradients` compares: manual_lstm's results, the twin's, what each may be off.
 
     Raises:
@@ -53,7 +56,7 @@ def diff_arrays(case: Case) -> tuple[Results, Results, Results]:
             "manual_lstm computes no other, so compare your own implementation with the twin."
         )
     in_float64 = case.dtype == np.float64
-    budget = error_budget(case, sides=sides_of(case))
+    budget = error_budget(case, sides=sides_of(case), progress=progress)
     if not budget.conclusive:
         raise ValueError(
             f"the case cannot be judged in {case.dtype}: its weights amplify rounding until a "

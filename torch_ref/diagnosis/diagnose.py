@@ -103,16 +103,14 @@ def diagnose(
         if not all(each.all_right for each in of_square):
             subject, evidence = square, of_square
     wrong = not all(each.all_right for each in evidence)
+    sought = False
     finding, located = _kept(subject, evidence, seed)
-    if wrong and finding is None and not located:
-        located = _nothing_returned(evidence)
-    sought = wrong and finding is None and not located
-    if sought:
-        finding, located = _seek(subject, evidence, seed, started + seconds, tell)
-    elif not wrong and finding is None and not located:
-        modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
-        finding = Finding((modified,), 0.0) if modified else None
-        located = "" if finding else _misshapen(subject, seed)
+    if finding is None and not located:
+        if not wrong:
+            finding, located = _beside_the_numbers(subject, seed)
+        elif not (located := _nothing_returned(evidence)):
+            sought = True
+            finding, located = _seek(subject, evidence, seed, started + seconds, tell)
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
     found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong, sought)
@@ -132,6 +130,14 @@ def _kept(subject: Subject, evidence: Sequence[Evidence], seed: int) -> tuple[Fi
     return (Finding((kept,), 1.0) if kept else None), located
 
 
+def _beside_the_numbers(subject: Subject, seed: int) -> tuple[Finding | None, str]:
+    """What is wrong where every number is right: an array changed in place, or another shape."""
+    modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+    if modified is not None:
+        return Finding((modified,), 0.0), ""
+    return None, _misshapen(subject, seed)
+
+
 def _nothing_returned(evidence: Sequence[Evidence]) -> str:
     """That all gradients are 0, of which every loop through no step would be an explanation."""
     gradients = [value for each in evidence for value in each.actual.values()]
@@ -139,7 +145,8 @@ def _nothing_returned(evidence: Sequence[Evidence]) -> str:
         return ""
     return (
         "Every gradient is exactly 0 in every case: is the LSTM run, is what it computes returned, "
-        "and is nothing multiplied by a carry that begins with 0?"
+        "is nothing that it is divided by divided in whole numbers, and is nothing multiplied by "
+        "a carry that begins with 0?"
     )
 
 
@@ -160,7 +167,9 @@ def _seek(
     if finding is not None:
         return finding, ""
     located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
-    return None, f"{located} {so_far}".rstrip()
+    modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+    changed = f"{modified.sentence} " if modified else ""
+    return None, f"{changed}{located} {so_far}".rstrip()
 
 
 def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:

@@ -122,16 +122,16 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
     forward = _compared(named, expected, allowed, outputs)
     real = given_case(subject, case).astype(np.float64)
     return Evidence(
-        real,
-        quantities(real),
-        {name: np.asarray(named[name], np.float64) for name in names},
-        {name: np.asarray(expected[name], np.float64) for name in names},
-        {name: np.asarray(allowed[name], np.float64) for name in names},
-        comparison.verdict == "agree",
-        forward,
-        tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
-        {n: _off(named[n], expected[n], allowed[n]) for n in outputs if n in fitting},
-        {n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
+        case=real,
+        quantities=quantities(real),
+        actual={name: np.asarray(named[name], np.float64) for name in names},
+        expected={name: np.asarray(expected[name], np.float64) for name in names},
+        allowed={name: np.asarray(allowed[name], np.float64) for name in names},
+        right=comparison.verdict == "agree",
+        forward=forward,
+        wrong=tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
+        outputs={n: _off(named[n], expected[n], allowed[n]) for n in outputs if n in fitting},
+        steps={n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
     )
 
 

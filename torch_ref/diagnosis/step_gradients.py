@@ -228,8 +228,11 @@ def with_steps_read(subject: Subject, evidence: Evidence) -> Evidence | None:
     def right(name: str) -> bool:
         return name in found.actual and not found.off(name).any()
 
-    if right("dx") or right("dbias_l0"):  # then only the sum is wrong
+    if right("dx"):  # then only the sum is wrong
         off = np.zeros_like(off)
+    elif "dbias_l0" in found.actual:  # and then in the gates where the biases' is right
+        of_gates = found.off("dbias_l0").reshape(len(GATES), -1).any(axis=1)
+        off = off & np.repeat(of_gates, off.shape[-1] // len(GATES))
     return replace(found, steps={"dz_l0": off})
 
 

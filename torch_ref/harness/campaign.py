@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torch_ref.compare.errors import TensorError
-from torch_ref.harness.abilities import OUTPUTS
+from torch_ref.harness.abilities import OUTPUTS, square_note
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import (
     CHECKS,
@@ -26,9 +26,10 @@ from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
-from torch_ref.harness.program import MalformedResult
+from torch_ref.harness.program import MalformedResult, ProgramTimedOut
 from torch_ref.harness.search import UNJUDGED, Failure, Found, raising_cases, search, try_check
 from torch_ref.harness.subject import subject_of
+from torch_ref.harness.theirs import sentence_of
 from torch_ref.oracles.case import Case
 
 # As many cases go to a process at a time.
@@ -108,7 +109,8 @@ def check_implementation(
         case: run the checks on this one case, those that its sizes suit, instead of drawn ones.
         executor: where to run the checks; a pool of processes needs an implementation that can be
             pickled. None runs them here, one after the other.
-        progress: called with the number of cases that were run since it was last called.
+        progress: called with the number of cases, of checks with `case`, that were run since it was
+            last called.
 
     Raises:
         ValueError: examples below 1, an expected failure of a check that there is not, or a case
@@ -130,7 +132,7 @@ def check_implementation(
     try:
         subject = subject_of(resolved)
     except (MalformedAnswer, MalformedResult) as error:
-        return _malformed(resolved, str(error), time.perf_counter() - started)
+        return _not_run(resolved, str(error), time.perf_counter() - started)
     reasons = {check.name: not_applicable(check, subject) for check in CHECKS}
     if case is not None:
         reasons |= {check.name: why for check in CHECKS if (why := _unsuited(check, case))}
@@ -138,7 +140,11 @@ def check_implementation(
     if case is None:
         found = _run_all(runnable, subject, examples, seed, executor, progress)
     else:
-        found = [try_check(check, subject, case) for check in runnable]
+        found = []
+        for check in runnable:
+            found.append(try_check(check, subject, case))
+            if progress is not None:
+                progress(1)
 
     # Of what no case could be run or judged nothing is known: it neither holds nor fails.
     unjudged = [f.check for f in found if f.examples == 0]
@@ -188,10 +194,20 @@ def check_implementation(
     )
 
 
-def _malformed(implementation: Implementation, sentence: str, seconds: float) -> CheckReport:
-    """The report on an implementation of which not even the plainest case can be read."""
+def crash_report(implementation: Implementation, error: Exception) -> CheckReport:
+    """The report on an implementation that raised on the plainest case: `error` is its failure."""
+    report = _not_run(implementation, sentence_of(error), 0.0, error)
+    late = isinstance(error, ProgramTimedOut | TimeoutError)
+    note = "" if late else square_note(implementation)
+    return replace(report, notes=(note,) if note else ())
+
+
+def _not_run(
+    implementation: Implementation, sentence: str, seconds: float, error: Exception | None = None
+) -> CheckReport:
+    """The report on an implementation of which not even the plainest case can be run or read."""
     first = CHECKS[0]
-    failure = Failure(first.name, first.catches, sentence)
+    failure = Failure(first.name, first.catches, sentence, error=error)
     return CheckReport(implementation.name, (), (), {}, (failure,), (), (), 1, seconds)
 
 

@@ -113,6 +113,23 @@ def sized_case(
     return Case(params, x, h0, c0, dh_n, dc_n, targets=symbols[1:], variant=variant)
 
 
+def with_head(sizes: Mapping[str, int], head: Head | None) -> Mapping[str, int]:
+    """Bound sizes with what a head adds: H of the bounded one is V, which is I, so one says both.
+
+    Raises:
+        ValueError: I and H are both bound, to different sizes, with a bounded head.
+    """
+    tied = {name: sizes[name] for name in ("I", "H") if name in sizes}
+    if head != "bounded" or not tied:
+        return sizes
+    if len({*tied.values()}) > 1:
+        raise ValueError(
+            f"sizes has I = {tied['I']} and H = {tied['H']} but with the bounded head they must be "
+            "equal."
+        )
+    return {**sizes, **dict.fromkeys(("I", "H"), next(iter(tied.values())))}
+
+
 def loud_head(case: Case, factor: float) -> Case:
     """The case with output weights so large that gradients of the cell are, if it has any.
 

@@ -24,9 +24,10 @@ from torch.nn import Module
 from manual_lstm.arrays import FloatArray, check_count
 from manual_lstm.model import Head
 from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
+from torch_ref.harness.arranged_program import run_arranged_program
+from torch_ref.harness.cases import with_head
 from torch_ref.harness.given import restricted, without_biases
 from torch_ref.harness.layout import Layout
-from torch_ref.harness.program import run_program
 from torch_ref.harness.signature import arguments_taken, check_parameters, parameters
 from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results
@@ -35,7 +36,6 @@ from torch_ref.oracles.variant import STANDARD, Variant
 Form = Literal["vjp", "loss", "program"]
 _STATES = ("h0", "c0")
 _LEFT_OUT = (*_STATES, "dh_n", "dc_n")
-PROGRAM_SECONDS = 10.0
 # What an implementation may lack: two sizes, the precisions, what it takes and what it returns.
 REQUIRABLE = (
     *("stacks", "batches", "float32", "float64"),
@@ -59,14 +59,13 @@ class Implementation:
         sizes: the sizes it is bound to, for instance {"I": 26, "H": 100, "L": 1}.
         dtype: "float32" or "float64" where it has only that one; None is for both.
         timeout: of one run, in seconds; None is 10 for a command and no limit for a callable.
-        without: what of a case a command does not take, of "h0", "c0", "dh_n", "dc_n" and, where
-            it has no head, "dy": it is given zeros, and the report lists it as not verified. For
-            the other forms the callable's own parameters tell.
+        without: what a command does not take, of "h0", "c0", "dh_n", "dc_n" and with no head "dy":
+            that is zero, and listed as not verified. A callable's own parameters tell.
         requires: what must be verified: of REQUIRABLE, or "all". What of it would be reported as
             not verified, or raises, is a failure instead.
 
     Raises:
-        ValueError: not just one form, a word that is not in the list, or a size below 1.
+        ValueError: not just one form, an unknown word, a size below 1, or a bounded H other than I.
     """
 
     name: str
@@ -101,6 +100,7 @@ class Implementation:
         for size, bound in self.sizes.items():
             _check_word("sizes", size, ("T", "B", "I", "H", "L"))
             check_count(f"sizes {size}", bound)
+        object.__setattr__(self, "sizes", with_head(self.sizes, self.head_inside))
         for name in self.without:
             _check_word("without", name, _LEFT_OUT if self.head else ("dy", *_LEFT_OUT))
         for name in self.requires:
@@ -175,10 +175,10 @@ def run_implementation(implementation: Implementation, case: Case) -> Answer:
     if not isinstance(layout, Layout):
         raise ValueError(f"the layout of {implementation.name!r} must be found before it is run.")
     if implementation.form == "program":
-        assert implementation.command is not None
-        given_case = restricted(case, implementation.without)
-        timeout = PROGRAM_SECONDS if implementation.timeout is None else implementation.timeout
-        results = run_program(implementation.command, given_case, timeout=timeout)
+        command, timeout = implementation.command, implementation.timeout
+        assert command is not None
+        given_case = without_biases(restricted(case, implementation.without), layout)
+        results = run_arranged_program(command, layout, given_case, timeout=timeout)
         return Answer(results, implementation.without)
     given = _give(case, layout)
     # A division by zero or an overflow of theirs is judged by what comes out of it.

@@ -93,7 +93,7 @@ def save_case(
     document: dict[str, Any] = {
         "format": CASE_FORMAT,
         "version": VERSION,
-        "sizes": dict(_own_sizes(case) if sizes is None else sizes),
+        "sizes": dict(own_sizes(case) if sizes is None else sizes),
         "dtype": str(case.dtype),
         "head": case.head if head is None else head,
         "reduction": None if case.targets is None else "mean",
@@ -222,7 +222,8 @@ def _named(path: str | Path) -> Iterator[None]:
         raise ValueError(text if text.startswith(f"{name} ") else f"{name}: {text}") from None
 
 
-def _own_sizes(case: Case) -> dict[str, int]:
+def own_sizes(case: Case) -> dict[str, int]:
+    """T, B, I, H, L and, with a head, V, of a case in this project's own layout."""
     inputs, hidden, layers, _ = lstm_sizes(case.params)
     sizes = {"T": case.x.shape[0], "B": case.x.shape[1], "I": inputs, "H": hidden, "L": layers}
     if case.head is None:

@@ -28,7 +28,8 @@ def with_layout_found(implementation: Implementation) -> tuple[Implementation, s
         The implementation with that layout, and the finding as a sentence.
 
     Raises:
-        ValueError: no arrangement explains the forward, or more than one does on every case.
+        ValueError: no arrangement explains the forward. Of several that do, on two cases, the one
+            with the fewest fields that are not the preset's is taken.
     """
     tries: list[tuple[Layout, Mapping[str, Any] | None]] = [
         *((layout, {}) for layout in PRESETS.values()),

@@ -15,7 +15,7 @@ from torch_ref.harness.layout_rules import IN_MATRIX, roles
 
 Shape = tuple[int, ...]
 # What people call the gates. Where three are known, the fourth is the candidate, whatever its name.
-_GATE_WORDS = {
+_GATE_NAMES = {
     "i": ("i", "in", "inp", "input"),
     "f": ("f", "forget"),
     "o": ("o", "out", "output"),
@@ -104,7 +104,7 @@ def _gate_names(words: Mapping[str, Any]) -> tuple[str, ...]:
     called = {
         gate: word
         for word in sorted(words)
-        for gate, usual in _GATE_WORDS.items()
+        for gate, usual in _GATE_NAMES.items()
         if word.strip("_").lower() in usual
     }
     rest = [word for word in sorted(words) if word not in called.values()]

@@ -34,7 +34,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "joined_state": get_args(Joined),
 }
 _FLAGS = ("transposed", "leading_axis")
-GATE_WORDS = {
+GATE_PLACES = {
     "blocks": "in one matrix",
     "interleaved": "interleaved per unit",
     "stacked": "along an axis of their own",
@@ -191,7 +191,7 @@ def describe(fields: LayoutFields) -> str:
 
 
 def _gate_phrase(fields: LayoutFields) -> str:
-    return f"gates {gates_in_words(fields)} {GATE_WORDS[fields.gates]}"
+    return f"gates {gates_in_words(fields)} {GATE_PLACES[fields.gates]}"
 
 
 def gates_in_words(fields: LayoutFields) -> str:

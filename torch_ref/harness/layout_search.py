@@ -227,7 +227,7 @@ def _differences(layout: Layout, base: Layout) -> list[str]:
     if layout.gates != "separate" and differs("gate_order"):
         gates.append(f"in the order {layout_rules.gates_in_words(layout)}")
     if differs("gates"):
-        gates.append(layout_rules.GATE_WORDS[layout.gates])
+        gates.append(layout_rules.GATE_PLACES[layout.gates])
     if gates:
         words.append(f"its gates are {', '.join(gates)}")
     if differs("matrices"):

@@ -14,8 +14,9 @@ from torch_ref.harness.layout_params import BIASES, letters_of
 _LETTERS = {"weight_ih": "w", "weight_hh": "u", "bias": "bp", "bias_hh": "q"}
 _HEAD = ("weight_out", "bias_out")
 _GATE_WORDS = ("the input gate", "the forget gate", "the candidate", "the output gate")
+_SUMMED = "(?:weight_ih|weight_hh|the bias)"
 _BLOCK = re.compile(
-    rf"({'|'.join(_GATE_WORDS)})'s block of the gradient of (weight_ih|weight_hh|the bias)",
+    rf"({'|'.join(_GATE_WORDS)})'s block of the gradient of ({_SUMMED}(?:(?:, | and ){_SUMMED})*)",
     re.IGNORECASE,
 )
 _ARRAY = re.compile(
@@ -40,8 +41,11 @@ def in_their_words(layout: LayoutFields, text: str) -> str:
 
     def block(found: re.Match[str]) -> str:
         words = found[1].lower()
-        name = array_name(layout, found[2].removeprefix("the "), GATES[_GATE_WORDS.index(words)])
-        return f"{found[1][0]}he gradient of {name} ({words}'s)"
+        gate = GATES[_GATE_WORDS.index(words)]
+        names = re.sub(
+            _SUMMED, lambda each: array_name(layout, each[0].removeprefix("the "), gate), found[2]
+        )
+        return f"{found[1][0]}he gradient of {names} ({words}'s)"
 
     def array(found: re.Match[str]) -> str:
         kind, layer, gate = found["kind"], found["layer"], found["gate"]

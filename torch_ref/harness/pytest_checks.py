@@ -8,6 +8,7 @@ import pytest
 
 from torch_ref.harness.checks import CHECKS, Check, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.layout_auto import with_layout_found
 from torch_ref.harness.search import UNJUDGED, search
 from torch_ref.harness.subject import subject_of
 
@@ -23,6 +24,8 @@ class BoundCheck:
     def __call__(self, implementation: Implementation) -> None:
         """Run the check on drawn cases; skip it where the implementation cannot be asked."""
         __tracebackhide__ = True
+        if implementation.layout == "auto":
+            implementation, _ = with_layout_found(implementation)
         subject = subject_of(implementation)
         if (reason := not_applicable(self.check, subject)) is not None:
             pytest.skip(f"not verified: {reason}")

@@ -15,15 +15,18 @@ from hypothesis.errors import HypothesisException
 
 from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.answers import MalformedAnswer
+from torch_ref.harness.cases import sized_case
 from torch_ref.harness.checks import Check, CheckFailed
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.strategies import Sizes, cases, model_cases
-from torch_ref.harness.theirs import it_raises
+from torch_ref.harness.theirs import sentence_of
 from torch_ref.oracles.case import Case
 
 # After this long a failing case that is not yet the smallest is small enough.
 SHRINK_SECONDS = 4.0
+# As many cases at least are drawn to find a smaller one than the first, in that time.
+_SMALLER_IN = 100
 # After so many cases that the implementation cannot do, and none that it can, no more are drawn.
 MOST_REFUSED = 5
 UNJUDGED = "none of its cases could be run and judged"
@@ -68,16 +71,27 @@ class Found:
 
 
 def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: bool) -> Found:
-    """Run one check on drawn cases until one fails, and with `shrink` until a small one does."""
+    """Run one check on drawn cases until one fails, and with `shrink` until a small one does.
+
+    First come those of `full_cases`: the first that Hypothesis draws is the smallest, of zeros,
+    and a check that is given one or two would see no other.
+    """
     smallest: Failure | None = None
     tensors: list[TensorError] = []
     count = refused = 0
     give_up = float("inf")
-    for known in raising_cases(check, subject):
-        smallest = try_check(check, subject, known).failure
-        count += 1
-    if smallest is not None and not shrink:
-        return Found(check.name, smallest, (), count)
+    for case in (*raising_cases(check, subject), *full_cases(check, subject, seed)[:examples]):
+        found = try_check(check, subject, case)
+        count += found.examples
+        refused += found.refused
+        tensors.extend(found.tensors)
+        smallest = found.failure
+        if smallest is not None:
+            give_up = time.perf_counter() + SHRINK_SECONDS
+            break
+    wanted = max(examples, _SMALLER_IN) if smallest is not None else examples - count
+    if wanted < 1 or (smallest is not None and not shrink):
+        return Found(check.name, smallest, tuple(tensors), count)
 
     def run(case: Case) -> None:
         nonlocal smallest, count, refused, give_up
@@ -102,7 +116,7 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
         raise _Stop
 
     quiet = hypothesis.settings(
-        max_examples=examples,
+        max_examples=wanted,
         database=None,
         deadline=None,
         phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
@@ -132,8 +146,7 @@ def try_check(check: Check, subject: Subject, case: Case) -> Found:
         failure = Failure(check.name, check.catches, error.sentence, case, comparison)
     except Exception as error:
         comparison = None
-        clause = it_raises(error)
-        sentence = f"{clause[0].upper()}{clause[1:]}."
+        sentence = sentence_of(error)
         failure = Failure(check.name, check.catches, sentence, case, None, error)
     return Found(check.name, failure, comparison.tensors if comparison else (), 1)
 
@@ -144,6 +157,28 @@ def raising_cases(check: Check, subject: Subject) -> list[Case]:
         case
         for size, case in subject.abilities.meant.items()
         if not isinstance(wanted := check.sizes.get(size, 1), int) and wanted[0] > 1
+    ]
+
+
+def full_cases(check: Check, subject: Subject, seed: int) -> list[Case]:
+    """A case in each dtype, of the larger sizes that a check is for, without a zero in it."""
+    implementation = subject.implementation
+    rng = np.random.default_rng([seed, *check.name.encode()])
+
+    def larger(wanted: int | tuple[int, int]) -> int:
+        least, most = (wanted, wanted) if isinstance(wanted, int) else wanted
+        return int(rng.integers((least + most + 1) // 2, most + 1))
+
+    return [
+        sized_case(
+            {name: larger(wanted) for name, wanted in _sizes(check, subject).items()},
+            dtype=dtype,
+            targets=implementation.head_inside is not None,
+            head=implementation.head_inside,
+            variant=implementation.variant,
+            seed=seed,
+        )
+        for dtype in subject.abilities.dtypes
     ]
 
 
@@ -169,17 +204,22 @@ def _leaving_nothing() -> Iterator[None]:
             configuration.set_hypothesis_home_dir(before)
 
 
-def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
-    implementation, abilities = subject.implementation, subject.abilities
-    sizes: Sizes = {
+def _sizes(check: Check, subject: Subject) -> Sizes:
+    abilities = subject.abilities
+    return {
         "T": (1, 6),
         "B": (1, 3) if abilities.batches else 1,
         "I": (1, 4),
         "H": (1, 5),
         "L": (1, 3) if abilities.stacks else 1,
         **check.sizes,
-        **implementation.sizes,
+        **subject.implementation.sizes,
     }
+
+
+def _drawn(check: Check, subject: Subject) -> st.SearchStrategy[Case]:
+    implementation, abilities = subject.implementation, subject.abilities
+    sizes = _sizes(check, subject)
     head = implementation.head_inside
     if head is None:
         return cases(

@@ -15,14 +15,9 @@ from manual_lstm.clip import TORCH_EPS
 from manual_lstm.optim import Optimizer
 from manual_lstm.tasks import Text, one_hot
 from manual_lstm.train import Schedule, Trained, TrainState, next_window, train_window
-from torch_ref.compare.budget import (
-    _EMULATED_BITS,
-    REPLICAS,
-    _spread,
-    false_alarm_quantile,
-    rounding_arithmetic,
-)
+from torch_ref.compare.budget import REPLICAS, _spread, false_alarm_quantile
 from torch_ref.compare.errors import TensorError, compare_gradients
+from torch_ref.compare.rounding import EMULATED_BITS, rounding_arithmetic
 from torch_ref.harness.twin_training import twin_window
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array, solve, unrounded
@@ -76,7 +71,7 @@ def compare_training(
         ValueError: the text or the state do not go with the schedule.
     """
     dtype = np.dtype(state.h.dtype)
-    bits = _EMULATED_BITS[dtype]
+    bits = EMULATED_BITS[dtype]
     replicas = 2 * REPLICAS
     rounding = rounding_arithmetic(bits, replicas, np.random.default_rng(seed))
     scale = np.sqrt(2) * false_alarm_quantile() * 2.0 ** (bits - 1) * float(np.finfo(dtype).eps)

@@ -86,6 +86,12 @@ def it_raises(error: BaseException) -> str:
     return raised(error) if isinstance(error, _SENTENCES) else f"it raises {raised(error)}"
 
 
+def sentence_of(error: BaseException) -> str:
+    """`it_raises` as a sentence of its own."""
+    clause = it_raises(error)
+    return f"{clause[0].upper()}{clause[1:]}."
+
+
 def _is_ours(filename: str) -> bool:
     """Whether a frame is of this package, or of what it calls somebody's code through."""
     path = Path(filename).resolve()

@@ -12,6 +12,7 @@ from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.diagnosis.blind_spots import Blindness
 from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
+from torch_ref.harness.theirs import raised
 from torch_ref.reports.diagnosis import diagnosis_json
 from torch_ref.reports.files import write_whole
 from torch_ref.reports.names import locate
@@ -69,9 +70,11 @@ def check_json(
         layer = int(walked.tensor.partition("_l")[2])
         first_wrong = {"tensor": walked.tensor, "layer": layer, "time": walked.index[0]}
         first_wrong |= {"gate": walked.gate or None, "index": list(walked.index)}
+    errors = [failure.error for failure in report.failures if failure.error is not None]
     return {
         **comparison_json(Comparison(report.tensors), reproduce),
         "verdict": report.verdict,
+        "crash": raised(errors[0]) if errors else None,
         "first_wrong": first_wrong,
         "layout": {"sentence": report.layout} if report.layout else {},
         "scale": report.scale and report.scale.ratio,

@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 # A name from the command line may hold bytes that are no UTF-8: they are written as \udcff.
@@ -31,6 +32,29 @@ def require_writable(target: str | None, what: str) -> None:
         number = errno.EACCES
     if number:
         raise ValueError(f"{what} {target!r} cannot be written: {os.strerror(number)}.")
+
+
+def require_apart(files: Mapping[str, str | None]) -> None:
+    """Before any work: whether what is read and what is written are files of their own.
+
+    Args:
+        files: by the option that names each. None, "-", and what is there but is no file, as a
+            device or a folder, count as none.
+
+    Raises:
+        ValueError: two of them are the same file, so that one would be lost.
+    """
+    options: dict[str, str] = {}
+    for option, target in files.items():
+        if target is None or target == "-":
+            continue
+        if os.path.exists(target) and not os.path.isfile(target):
+            continue
+        other = options.setdefault(os.path.realpath(target), option)
+        if other != option:
+            raise ValueError(
+                f"{option} is {target!r}, which is the file of {other} too: choose another."
+            )
 
 
 def write_whole(text: str, target: str, option: str) -> None:

@@ -29,28 +29,29 @@ _LAYERS = 2
 _INPUTS = 7  # not H, which a matrix in the wrong place does not always admit
 
 
-def signature(
-    table: Table, variant: Variant, loss: bool, linear: bool, beyond: bool | None = None
-) -> bytes:
+def signature(table: Table, variant: Variant, loss: bool, linear: bool) -> bytes:
     """The same for two tables if and only if they give the same gradients on every case.
 
     Args:
         table: to be evaluated. variant: its cell.
-        loss: whether the loss is its own. linear: whether that loss has the linear head.
-        beyond: whether dh_n and dc_n may be other than zero; None is where there is no loss.
+        loss: whether the loss is its own, and dh_n and dc_n are zero. linear: whether that loss has
+            the linear head.
     """
-    return signer(table, variant, loss, linear, beyond)(table)
+    return signer(table, variant, loss, linear, not loss)(table)
 
 
 def signer(
-    right: Table, variant: Variant, loss: bool, linear: bool, beyond: bool | None = None
+    right: Table, variant: Variant, loss: bool, linear: bool, beyond: bool
 ) -> Callable[[Table], bytes]:
-    """`signature` of many tables that have most of their equations in common with `right`."""
-    known = not loss if beyond is None else beyond
+    """`signature` of many tables that have most of their equations in common with `right`.
+
+    Args:
+        beyond: whether dh_n and dc_n may be other than zero.
+    """
 
     @cache
     def beside(inputs: int) -> tuple[Quantities, Solved]:
-        points = _points(variant, loss, linear, known, inputs)
+        points = _points(variant, loss, linear, beyond, inputs)
         return points, solved(right, points, _FIELD)
 
     def found(table: Table, inputs: int) -> dict[str, Array]:

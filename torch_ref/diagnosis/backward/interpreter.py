@@ -96,6 +96,7 @@ def gradients(
     for name in ("dh0", "dc0"):
         values = [getattr(layer.loop, name) for layer in found.layers]
         shift = table[name].terms[0].factors[0].layer
+        assert isinstance(shift, int)
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
     return results
 
@@ -191,7 +192,8 @@ def _solved_layer(
         for name in ("dh_above", "dc_above"):
             env[name] = above[name][..., None, :, :]
         for name, per_layer in (("dh_n", q.dh_n), ("dc_n", q.dc_n)):
-            env[name + "+"] = per_layer[(k - 1) % len(q.layers)]
+            env[f"{name} 1"] = per_layer[(k - 1) % len(q.layers)]
+            env[f"{name} lowest"], env[f"{name} top"] = per_layer[0], per_layer[-1]
         loop = recur(table, q, a, env, k, None if known is None else (known.table, known.loop))
         known = None
     whole = _Whole(q, a, env, k)
@@ -244,7 +246,7 @@ class _Whole:
             value = scaled(self.product(term), term, self.q, self.a)
             value = kept(value, term.steps)
             if term.weight is not None:
-                weight = block(self.q, term.weight, self.layer)
+                weight = block(self.q, term.weight, self.layer, self.a)
                 value = self.a.matmul(value, weight[..., None, :, :])
             total = value if total is None else self.a.rnd(total + value)
         assert total is not None

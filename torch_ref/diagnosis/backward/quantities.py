@@ -12,6 +12,8 @@ from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array, loss_forward, lstm_forward, unrounded
 from torch_ref.oracles.variant import STANDARD, Variant
 
+Function = Callable[[Arithmetic, Array], Array]
+
 
 def _sum_over_steps(left: list[Array], right: list[Array]) -> Array:
     m, p = np.concatenate(left, axis=-2), np.concatenate(right, axis=-2)
@@ -41,7 +43,7 @@ def _class_number(a: Arithmetic, y: Array) -> Array:
     return np.broadcast_to(a.rnd(weighted.sum(axis=-1, keepdims=True)), y.shape)
 
 
-def _member(number: int) -> Callable[[Arithmetic, Array], Array]:
+def _member(number: int) -> Function:
     def only(a: Arithmetic, y: Array) -> Array:
         kept = np.zeros_like(y)
         kept[..., number, :] = y[..., number, :]
@@ -56,7 +58,24 @@ def _last_member(a: Arithmetic, y: Array) -> Array:
     return kept
 
 
-FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
+def _but_in(unit: int, there: int | None, elsewhere: int | None) -> Function:
+    """A quantity with a number in the place of it in one unit, or in all others; None is itself."""
+
+    def changed(a: Arithmetic, y: Array) -> Array:
+        of = [
+            np.array(y) if n is None else a.number(np.full(y.shape, n)) for n in (elsewhere, there)
+        ]
+        of[0][..., unit] = of[1][..., unit]
+        return of[0]
+
+    return changed
+
+
+def _how_many(a: Arithmetic, y: Array) -> Array:
+    return a.number(np.full((*y.shape[:-1], 1), y.shape[-1]))
+
+
+FUNCTIONS: Mapping[str, Function] = {
     "y(1-y)": _sigmoid_derivative,
     "1-y^2": _tanh_derivative,
     "(y(1-y))^2": lambda a, y: a.rnd(_sigmoid_derivative(a, y) * _sigmoid_derivative(a, y)),
@@ -82,6 +101,19 @@ FUNCTIONS: Mapping[str, Callable[[Arithmetic, Array], Array]] = {
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _member(0),
     "of the last member only": _member(-1),
+    "1, 0 in the last": _but_in(-1, 0, 1),
+    "1, 0 in the first": _but_in(0, 0, 1),
+    "y, 0 in the last": _but_in(-1, 0, None),
+    "y, 0 in the first": _but_in(0, 0, None),
+    "y, 1 in the last": _but_in(-1, 1, None),
+    "y, 1 in the first": _but_in(0, 1, None),
+    "1, y in the last": _but_in(-1, None, 1),
+    "1, y in the first": _but_in(0, None, 1),
+    "1 in the last": _but_in(-1, 1, 0),
+    "of the next unit": lambda a, y: np.roll(y, -1, axis=-1),
+    "of the previous unit": lambda a, y: np.roll(y, 1, axis=-1),
+    "of the first unit": lambda a, y: np.broadcast_to(y[..., :1], y.shape),
+    "how many": _how_many,
 }
 
 

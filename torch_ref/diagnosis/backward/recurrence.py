@@ -100,7 +100,7 @@ def recur(
                 dz = now[f"dz_{gate}"]
                 update = a.matmul(np.swapaxes(dz, -1, -2), h_before[..., t, :, :])
                 update = a.rnd(a.number(table.learning_rate) * update)
-                old = changed.get(updated, block(q, updated, k))
+                old = changed.get(updated, block(q, updated, k, a))
                 changed[updated] = a.rnd(old - update)
     for target, kept in history.items():
         env[target] = np.stack(kept if table.forwards else kept[::-1], axis=-3)
@@ -122,7 +122,7 @@ def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Ar
     total = None
     for term in equation.terms:
         (factor,) = term.factors
-        value = scaled(beyond[factor.name + ("+" if factor.layer else "")], term, q, a)
+        value = scaled(beyond[factor.key], term, q, a)
         total = value if total is None else a.rnd(total + value)
     assert total is not None
     return total
@@ -146,7 +146,7 @@ def _compiled(
     return CompiledTerm(
         fixed,
         tuple(f.name for f in term.factors if f.name in STEP),
-        None if term.weight is None else block(q, term.weight, k),
+        None if term.weight is None else block(q, term.weight, k, a),
         term.weight or Weight(""),
         steps_of(q.sizes.T, term.steps),
         None if term.after is None else at_all_steps(term.after, env, q.sizes.T, a),

@@ -40,6 +40,19 @@ _FUNCTIONS = {
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
+    "1, 0 in the last": "(0 in the last unit)",
+    "1, 0 in the first": "(0 in the first unit)",
+    "y, 0 in the last": "({y}, 0 in the last)",
+    "y, 0 in the first": "({y}, 0 in the first)",
+    "y, 1 in the last": "({y}, 1 in the last unit)",
+    "y, 1 in the first": "({y}, 1 in the first unit)",
+    "1, y in the last": "({y} in the last unit only)",
+    "1, y in the first": "({y} in the first unit only)",
+    "1 in the last": "(0 but in the last unit)",
+    "of the next unit": "{y} of unit j+1",
+    "of the previous unit": "{y} of unit j-1",
+    "of the first unit": "{y} of unit 0",
+    "how many": "len({y})",
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
 _AGAIN: Mapping[Again, str] = {
@@ -62,6 +75,7 @@ _ALIASES = {
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }
+_MOST_LINES = 2
 _ONLY = {
     "every": "",
     "first": "  at t=0 only",
@@ -76,14 +90,12 @@ _ONLY = {
 }
 
 
-def render_difference(
-    wrong: Table, right: Table, variant: Variant, most: int = 2
-) -> tuple[str, str, str]:
+def render_difference(wrong: Table, right: Table, variant: Variant) -> tuple[str, str, str]:
     """The lines in which two tables differ, and the number of the first of their equations.
 
     Returns:
         The wrong lines, the right ones, and the equation: "df = dc * c[t]", "df = dc * c[t-1]",
-        "(14)". Of more than `most` lines the first stand for the others.
+        "(14)". Of more than two lines the first two stand for the others.
     """
     if wrong.forwards:
         return "for t in range(T):", "for t in reversed(range(T)):", "(9)"
@@ -99,8 +111,8 @@ def render_difference(
     if wrong.kept != "own":
         return f"kept = cache of the {wrong.kept} layer", "kept = cache of this layer", "(8)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
-    shown = differing[:most]
-    dots = ["..."] if len(differing) > most else []
+    shown = differing[:_MOST_LINES]
+    dots = ["..."] if len(differing) > _MOST_LINES else []
     lines = [
         "; ".join([render(table[name], variant) for name in shown] + dots)
         for table in (wrong, right)
@@ -171,6 +183,7 @@ def _weight(weight: Weight) -> str:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
     of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
+    of += f" {weight.altered}{' column' * ('without' in weight.altered)}" if weight.altered else ""
     return f"{weight.name}{block}{of}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 
@@ -188,7 +201,8 @@ def _factor(factor: Factor, variant: Variant) -> str:
     else:
         y = _plain(name)
     y += " without c0" if name == "c_new" else ""
-    y += " of another layer" if factor.layer else ""
+    which = "another" if factor.layer == 1 else f"the {factor.layer}"
+    y += f" of {which} layer" if factor.layer else ""
     y += f" of step t{factor.step:+d}" if factor.step else ""
     return _FUNCTIONS[factor.function].format(y=y)
 

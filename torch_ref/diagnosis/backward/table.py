@@ -1,7 +1,7 @@
 """The backward pass as data: equations (9) to (18c), (20) to (23), (26) and a variant's as terms.
 
 A gradient is a sum of terms, a term a product of factors, times a block of a weight if it has one.
-`interpreter.py` computes a table, `catalogue.py` makes wrong ones of the right one.
+`interpreter.py` computes a table, `mistakes/catalogue.py` makes wrong ones of the right one.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,7 +35,8 @@ Again = Literal[
     "no bias",
     "the bias twice",
 ]
-Layer = Literal["own", "lowest", "top"]
+OtherLayer = Literal["lowest", "top"]
+Layer = Literal["own"] | OtherLayer
 Edge = Literal["wrap", "clamp", "zero"]
 Columns = Literal[
     "",
@@ -115,7 +116,8 @@ class Factor:
             from it; "reversed" for T-1-t's at t.
         step: of which step, counted from t, everything that it kept is taken, cyclically or, with
             the edge "clamp", at the end the nearest.
-        layer: how many layers further up, cyclically; for dh_n, dc_n, dh0 and dc0.
+        layer: how many layers further up, cyclically, for dh_n, dc_n, dh0 and dc0; or "lowest" or
+            "top", for dh_n and dc_n.
     """
 
     name: str
@@ -124,7 +126,12 @@ class Factor:
     edge: Edge = "wrap"
     at: Literal["", "last", "first", "reversed"] = ""
     step: int = 0
-    layer: int = 0
+    layer: int | OtherLayer = 0
+
+    @property
+    def key(self) -> str:
+        """Its name, with the layer that it is of where that is another."""
+        return f"{self.name} {self.layer}" if self.layer else self.name
 
 
 @dataclass(frozen=True)
@@ -135,7 +142,8 @@ class Weight:
     bias, a further column, gets into it where it should not be: added to every column, to the
     last or the first one, or as the last or the first column of a block that starts one column
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
-    side. `layer` says of which layer the weight is.
+    side. `layer` says of which layer the weight is. `altered` takes a column for zero, or for each
+    column the sum of those up to it.
     """
 
     name: str
@@ -144,6 +152,7 @@ class Weight:
     bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
     columns: Columns = ""
     layer: Layer = "own"
+    altered: Literal["", "without the first", "without the last", "summed up"] = ""
 
 
 @dataclass(frozen=True)

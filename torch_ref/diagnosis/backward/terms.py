@@ -23,8 +23,7 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
     """A factor at every step: (..., T, B, N), or (..., 1, B, N) where it is the same at each."""
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
-    name = factor.name + ("+" if factor.layer else "")
-    array = joined_inputs(env, name) if name in JOINED else env[name]
+    array = joined_inputs(env, factor.name) if factor.name in JOINED else env[factor.key]
     before = 1 if factor.name in ("c", "h") else 0
     plain = factor.shift == 0 and not factor.at and not factor.step
     if array.shape[-3] != 1 and not (plain and not before):
@@ -48,7 +47,7 @@ def layer_index(layer: Layer, k: int, layers: int) -> int:
     return {"own": k, "lowest": 0, "top": layers - 1}[layer]
 
 
-def block(q: Quantities, weight: Weight, k: int) -> Array:
+def block(q: Quantities, weight: Weight, k: int, a: Arithmetic) -> Array:
     if weight.name == "weight_out":
         array = q.weights["weight_out"]
     else:
@@ -71,6 +70,13 @@ def block(q: Quantities, weight: Weight, k: int) -> Array:
                 array = np.concatenate([array[..., 1:], bias], axis=-1)
             else:
                 array = np.concatenate([bias, array[..., :-1]], axis=-1)
+    if weight.altered == "summed up":
+        array = np.cumsum(array, axis=-1)
+        # A replica's rounding is that of the product; in a finite field a sum has to stay in it.
+        array = a.rnd(array) if array.dtype.kind == "i" else array
+    elif weight.altered:
+        array = array.copy()
+        array[..., 0 if weight.altered == "without the first" else -1] = 0
     return np.swapaxes(array, -1, -2) if weight.transposed else array
 
 

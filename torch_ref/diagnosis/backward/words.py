@@ -1,5 +1,6 @@
 """What the table's quantities are called in a sentence."""
 
+import re
 from dataclasses import replace
 
 from torch_ref.diagnosis.backward.table import Factor
@@ -50,6 +51,8 @@ FUNCTION_WORDS = {
     "s(1-s), s = sigmoid(y)": "sigmoid's derivative at {y}, which is already the activated value",
     "1-tanh(y)^2": "tanh's derivative at {y}, which is already the activated value",
 }
+# "c[t-1]", "dy[t]", "bias_out", "c0", "x", "df".
+_NAME = re.compile(r"\w*[\[_0]|(x|d[ifgoch])\b")
 
 
 def name_of(factor: Factor, squashes: bool = True) -> str:
@@ -76,6 +79,4 @@ def quantity(factor: Factor, squashes: bool = True) -> str:
 
 def capitalised(sentence: str) -> str:
     """The sentence with a capital in front, unless it begins with a name."""
-    if set("[_0") & set(sentence.split()[0]):
-        return sentence
-    return sentence[0].upper() + sentence[1:]
+    return sentence if _NAME.match(sentence) else sentence[0].upper() + sentence[1:]

@@ -26,7 +26,7 @@ _KINDS = {"w": "weight_ih", "u": "weight_hh", "b": "the bias"}
 def gate_mistakes(right: Lines, pair: bool = False) -> Found:
     """Those of the gates; `pair` as for `forward_mistakes`."""
     yield from _activations(right)
-    yield from _blocks(right)
+    yield from _blocks()
     yield from _biases(pair)
 
 
@@ -112,7 +112,7 @@ def _applied(activation: str, z: str) -> str:
     return f"{outer}({inner.replace('z', z)})"
 
 
-def _blocks(right: Lines) -> Found:
+def _blocks() -> Found:
     """A gate that reads another's block, or none; all of them in another order."""
     for gate, kind in itertools.product(GATES, ("wub", *_KINDS)):
         for other in GATES:

@@ -1,6 +1,6 @@
 """The forward pass as data: equations (1) to (8), (19), (24) and (25), a variant's, and wrong ones.
 
-`forward_mistakes.py` makes wrong lines of the right ones; `forward_outputs` computes either.
+`mistakes.py` makes wrong lines of the right ones; `forward_outputs` computes either.
 """
 
 from collections.abc import Callable, Mapping
@@ -57,7 +57,8 @@ class Lines:
         joined: a joined matrix multiplies x and h in the wrong order.
         y, h_n, c_n: what is returned as them, keys of RETURNED.
         below: what a layer hands up: "h", "c", or "x" of its own. layer: whose weights are used,
-            "own" or "lowest". start: whose h0 and c0, "own" or "reversed".
+            "own" or "lowest". start: whose h0 and c0, "own", "reversed" or for instance "h0 of the
+            lowest", "h0 and c0 of the top".
         head: what the output layer multiplies, "h", "c" or "h[t-1]".
         bias_out: its factor. weight_out: "plain" or "transposed".
         loss: a key of LOSSES. targets: a key of ORDERS. scale: keys of SCALES.
@@ -234,6 +235,10 @@ def forward_outputs(
     if lines.start == "reversed":
         h0, c0 = h0[::-1], c0[::-1]
     x, steps = spread(case.x), len(case.x)
+    taken, _, layer = lines.start.partition(" of the ")
+    if layer:
+        only = [0 if layer == "lowest" else -1] * len(h0)
+        h0, c0 = h0[only] if "h0" in taken else h0, c0[only] if "c0" in taken else c0
     below = [x[ORDERS[lines.x](t, steps)] for t in range(steps)]
     h_n, c_n, all_z = [], [], []
     hs: list[Array] = []

@@ -3,7 +3,6 @@
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.words import GATE_WORDS, capitalised
@@ -90,15 +89,9 @@ def forward_mistakes(
         if lines in outcomes:
             continue
         outcomes.append(lines)
-        mistake = Mistake(
-            f"forward.{identifier}", capitalised(sentence), number, wrong, should_be, _unchanged
-        )
+        mistake = Mistake(f"forward.{identifier}", capitalised(sentence), number, wrong, should_be)
         found[identifier] = ForwardMistake(mistake, edit)
     return tuple(found.values())
-
-
-def _unchanged(table: Any) -> Any:
-    return table
 
 
 def _states() -> Found:
@@ -244,6 +237,13 @@ def _stack() -> Found:
     sentence = "a layer begins with h0 and c0 of another layer."
     edit = changed(start="reversed")
     yield "stack.states of another layer", sentence, "(8)", "h0[L-1-k]", "h0[k]", edit
+    for layer, index in (("lowest", "0"), ("top", "L-1")):
+        for taken in ("h0", "c0", "h0 and c0"):
+            sentence = f"every layer begins with {taken} of the {layer} layer."
+            edit = changed(start=f"{taken} of the {layer}")
+            name = taken[:2]
+            lines = (f"{name}[{index}]", f"{name}[k]")
+            yield f"stack.{taken} of the {layer} layer", sentence, "(8)", *lines, edit
 
 
 def _returned() -> Found:
@@ -285,6 +285,9 @@ def _loss(head: str) -> Found:
     for h in ("c", "h[t-1]"):
         sentence = f"the head is given {h} where it needs h[t]."
         yield f"head.{h}", sentence, "(19)", f"logits of {h}", "logits of h[t]", changed(head=h)
+    sentence = "every layer hands up c where it must hand up h, the top one to the head."
+    edit = changed(head="c", below="c")
+    yield "head and stack.c", sentence, "(8)", "x[t] = c[t] of the layer below", "... = h[t]", edit
     if head == "linear":
         right = "logits = weight_out @ h[t] + bias_out"
         for edit, identifier, sentence, line in (

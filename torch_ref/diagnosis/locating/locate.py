@@ -86,7 +86,7 @@ def _cause(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
         return "Only what is exactly 0 in truth is wrong."
     walked = _walked(probes.subject, _with_inputs_enough(probes, sizes, evidence))
     if len(evidence.case.h0) > 1 and not evidence.steps:
-        return _of_layers(evidence, walked)
+        return _of_last_states(probes, sizes) or _of_layers(evidence, walked)
     if walked is None:
         return _one_step(probes, evidence) if not sizes else _recurrence(probes, sizes, evidence)
     at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
@@ -175,12 +175,25 @@ def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
             "The gradients of the weights are right: look at the sums for the biases, (18) "
             "and (22)."
         )
-    if sizes:
+    if sizes and set(sizes) <= {"T", "H"}:
         return (
             "With one step it is right: look at which steps the loop goes through, and of which "
             "step each gradient at the softmax is, equation (26)."
         )
+    if sizes and "B" in sizes and "L" not in sizes:
+        return (
+            "With one sequence it is right: look at what is summed over the batch, equation (24), "
+            "and of which sequence each gradient at the softmax is, equation (26)."
+        )
     return "Look at the gradient at the softmax, equation (26)."
+
+
+def _of_last_states(probes: Probes, sizes: Mapping[str, int]) -> str:
+    """Which of dh_n and dc_n a stack of layers gives to the wrong one; "" if neither."""
+    for name, number in (("dh_n", "(9)"), ("dc_n", "(11)")):
+        if name not in probes.subject.abilities.ignored and probes.right(zero(name), **sizes):
+            return f"Right without {name}: look at which layer's {name} each is given, {number}."
+    return ""
 
 
 def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
@@ -271,6 +284,8 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
+    if other := _but_the_biases(evidence):
+        return other
     return (
         f"{_conditions(probes, {})} {_of_gates(evidence, _gates(evidence), one_step=True)}".lstrip()
     )
@@ -280,8 +295,21 @@ def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) ->
     """As `_cause`, where dz cannot be read and more than one step is needed."""
     if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
+    if other := _but_the_biases(evidence):
+        return other
     where = _conditions(probes, sizes)
     return where or _of_gates(evidence, _gates(evidence), one_step=False)
+
+
+def _but_the_biases(evidence: Evidence) -> str:
+    """Where to look if the gradients of the biases show that every dz is right."""
+    if "dbias_l0" not in evidence.actual or "dbias_l0" in evidence.wrong or not evidence.wrong:
+        return ""
+    sums = [name for name in evidence.wrong if name.startswith(_SUMS)]
+    others = {"dx": "(17)", "dh0": "(16b)", "dc0": "(16a)"}
+    parts = [f"at the sums for {joined(sums)}, (18)"] if sums else []
+    parts += [f"at {name}, {number}" for name, number in others.items() if name in evidence.wrong]
+    return f"Every dz is right as the gradient of the biases shows: look {joined(parts)}."
 
 
 # Gates that are wrong together because of what they receive.

@@ -115,6 +115,11 @@ def in_forward(evidence: Evidence) -> str:
 
 def _of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
     """Which equations to look at, by the outputs that are wrong."""
+    if wrong == ["loss"] and {"h_n", "c_n"} <= set(evidence.outputs):
+        return (
+            "h_n and c_n are right, and with them the cells: look at what the head is given, and "
+            "at the head, the softmax and the mean, equations (19) to (25)."
+        )
     if wrong == ["loss"]:
         return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."
     if where := _of_returned(wrong, evidence) or _of_layers(evidence):

@@ -113,5 +113,4 @@ def _as_mistake(clipping: Clipping) -> Mistake:
         "(29)" if by_value else "(28)",
         f"gradients clipped by {clipping.kind} at {clipping.limit:.6g}",
         "gradients as they are",
-        lambda table: table,
     )

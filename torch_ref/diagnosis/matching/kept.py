@@ -109,7 +109,6 @@ def find_modified(subject: Subject, case: Case) -> Mistake | None:
         "(9)",
         f"{modified[0]} += ...",
         f"a copy of {modified[0]} += ...",
-        lambda table: table,
     )
 
 
@@ -154,7 +153,6 @@ def _has_momentum(names: list[str], share: float) -> Mistake:
         "(18)",
         f"{names[0]} = {share:.9g} * {names[0]} of the last call + ...",
         f"{names[0]} = ...",
-        lambda table: table,
     )
 
 
@@ -166,7 +164,6 @@ def _accumulates(names: list[str]) -> Mistake:
         "(18)",
         f"{names[0]} += ...",
         f"{names[0]} = 0, then {names[0]} += ...",
-        lambda table: table,
     )
 
 
@@ -178,5 +175,4 @@ def _carries(sentence: str, given: Mapping[str, str]) -> Mistake:
         "(1)" if name == "h0" else "(9)",
         f"{name.removesuffix('_n').removesuffix('0')} = {last} of the last call",
         f"{name.removesuffix('_n').removesuffix('0')} = {name}",
-        lambda table: table,
     )

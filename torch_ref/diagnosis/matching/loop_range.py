@@ -146,7 +146,6 @@ def _leaves_out(count: int) -> Mistake:
         "(9)",
         f"for t in T-1, ..., {count}",
         "for t in T-1, ..., 0",
-        lambda table: table,
     )
 
 
@@ -159,5 +158,4 @@ def _only_the_last(count: int) -> Mistake:
         "(9)",
         f"for t in T-1, ..., T-{count}",
         "for t in T-1, ..., 0",
-        lambda table: table,
     )

@@ -18,8 +18,8 @@ from torch_ref.harness.judge import Subject
 from torch_ref.oracles.equations import Array
 
 # A candidate that is further off than half of the digits is not tried against the error budget,
-# which decides; this many of the nearest are tried in any case, and are what "unknown" tells of.
-TRIED = 3
+# which decides; this many of the nearest are tried in any case.
+_TRIED = 3
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def match_single(
     foretold = foretold_by(known, wrong[0])
     distances = _distances(subject, foretold, wrong[0])
     near = np.flatnonzero(distances <= half_the_digits(subject))
-    nearest = np.argsort(distances, kind="stable")[:TRIED]
+    nearest = np.argsort(distances, kind="stable")[:_TRIED]
     found = []
     for n in sorted({*near.tolist(), *nearest.tolist()}):
         used = share_used(subject, known.wrong[n], evidence)

@@ -13,8 +13,14 @@ from torch_ref.diagnosis.mistakes.extra import extra_mistakes
 from torch_ref.diagnosis.mistakes.joined import joined_mistakes
 from torch_ref.diagnosis.mistakes.loss import loss_mistakes
 from torch_ref.diagnosis.mistakes.paths import path_mistakes, upstream_mistakes
+from torch_ref.diagnosis.mistakes.range import range_mistakes
+from torch_ref.diagnosis.mistakes.shared import shared_mistakes
 from torch_ref.diagnosis.mistakes.sums import sum_mistakes
 from torch_ref.oracles.variant import STANDARD, Variant
+
+
+def _unchanged(table: Table) -> Table:
+    return table
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,8 @@ class Mistake:
         sentence: what is wrong, for people.
         equation: the number of the right one in DERIVATION.md.
         wrong, right: the line as it is and as it should be.
-        edit: what makes the wrong table of the right one.
+        edit: what makes the wrong table of the right one; none where it is not in the table, as
+            what is kept from the last call, or a line of the forward pass.
     """
 
     identifier: str
@@ -34,7 +41,7 @@ class Mistake:
     equation: str
     wrong: str
     right: str
-    edit: Edit
+    edit: Edit = _unchanged
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +81,7 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     found: dict[bytes, tuple[Mistake, Table]] = {}
     same: dict[str, str] = {}
     nothing = sign(right)
-    for identifier, sentence, edit in _all(right, variant, head):
+    for identifier, sentence, edit in _all(right, variant, head, beyond):
         if "clipped" in identifier and (head == "bounded" or "_out" in identifier):
             continue  # p - onehot is at most 1: no case can make that gradient exceed a limit
         wrong = edit(right)
@@ -90,12 +97,16 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     return Catalogue(right, mistakes, tables, same)
 
 
-def _all(right: Table, variant: Variant, head: str | None) -> Iterator[tuple[str, str, Edit]]:
+def _all(
+    right: Table, variant: Variant, head: str | None, beyond: bool
+) -> Iterator[tuple[str, str, Edit]]:
     if head is not None:
-        yield from loss_mistakes(head)
+        yield from loss_mistakes(head, beyond)
     yield from upstream_mistakes(right)
     yield from cell_mistakes(right, variant)
     yield from sum_mistakes(right)
     yield from path_mistakes(right, variant)
     yield from joined_mistakes(right)
     yield from extra_mistakes(right, variant)
+    yield from shared_mistakes()
+    yield from range_mistakes(right)

@@ -44,7 +44,7 @@ def cell_mistakes(table: Table, variant: Variant) -> Found:
     yield from _derivatives(table, squashes)
     yield from _helpers(table)
     yield from _terms(table)
-    yield from _order(table, squashes)
+    yield from _order(table)
 
 
 def _factor_of(table: Table, place: Place, number: int) -> Factor:
@@ -307,7 +307,7 @@ def _scales(identifier: str, words: str, places: tuple[Place, ...]) -> Found:
         yield f"{identifier} {verb}", capitalised(f"{words} {verb}."), edit
 
 
-def _order(table: Table, squashes: bool) -> Found:
+def _order(table: Table) -> Found:
     """A gradient used before or after it is complete, or another's used for it."""
     state = "dc_total" if "dc_total" in table.equations else "dc"
     local = table[state].terms[0].factors

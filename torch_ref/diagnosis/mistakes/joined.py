@@ -101,6 +101,11 @@ def _halves(table: Table) -> Found:
             "dy is added to the cell's gradient as well as to h's.",
             plus(state, dy),
         ),
+        (
+            "dy into dh_carry",
+            "dy is added to what h's gradient hands to t-1 as well as to h's gradient.",
+            plus("dh_carry", dy),
+        ),
     )
 
 

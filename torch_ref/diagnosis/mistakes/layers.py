@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.render import joined
-from torch_ref.diagnosis.backward.table import Factor, Layer, Term, Weight
+from torch_ref.diagnosis.backward.table import Factor, OtherLayer, Term, Weight
 from torch_ref.diagnosis.mistakes.edits import (
     Edit,
     Place,
@@ -55,6 +55,15 @@ def layer_mistakes() -> Found:
             f"A layer is given the {name} of another layer.",
             factor(Place(target), 0, Factor(name, layer=1)),
         )
+    places = {"dh_n": Place("dh_begin"), "dc_n": Place("dc_begin")}
+    of: tuple[OtherLayer, ...] = ("lowest", "top")
+    for layer in of:
+        for taken in (("dh_n",), ("dc_n",), ("dh_n", "dc_n")):
+            yield (
+                f"stack.{joined(taken)} of the {layer} layer",
+                f"Every layer is given {joined(taken)} of the {layer} layer.",
+                together(*(factor(places[n], 0, Factor(n, layer=layer)) for n in taken)),
+            )
     for target, name in (("dh0", "dh_carry"), ("dc0", "dc_carry")):
         yield (
             f"stack.{target} of another layer",
@@ -86,7 +95,6 @@ def layer_mistakes() -> Found:
             together(*(plus(target, Term((Factor(name),))) for target, name in kept)),
         )
     targets = {"dh_carry": "weight_hh", "dx": "weight_ih"}
-    of: tuple[Layer, ...] = ("lowest", "top")
     for layer in of:
         for chosen in (("dh_carry",), ("dx",), ("dh_carry", "dx")):
             names = joined([targets[target] for target in chosen])

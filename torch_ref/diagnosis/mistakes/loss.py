@@ -46,10 +46,16 @@ _AT: Mapping[Literal["last", "first", "reversed"], str] = {
 }
 
 
-def loss_mistakes(head: str) -> Found:
-    """identifier, sentence and edit of each."""
+def loss_mistakes(head: str, beyond: bool) -> Found:
+    """identifier, sentence and edit of each.
+
+    Args:
+        head: "linear" or "bounded".
+        beyond: whether dh_n or dc_n leaves something where nothing comes from the softmax.
+    """
     words = "the gradient at the softmax"
-    for scale, verb in _SCALES:
+    zero = ("0", "is zero, as where 1 / (T B) is a division of whole numbers")
+    for scale, verb in (*((zero,) if beyond else ()), *_SCALES):
         yield (
             f"dlogits * {scale}",
             capitalised(f"{words} {verb}."),

@@ -123,11 +123,6 @@ def upstream_mistakes(table: Table) -> Found:
             f"The gates' gradients of {words} are left out of dx and of every weight's gradient.",
             together(*(only_at(place, steps) for place in places)),  # type: ignore[arg-type]
         )
-    yield (
-        "loop.forwards",
-        "The loop over the steps runs from the first to the last; it must run backward in time.",
-        forwards,
-    )
     for rate in (Fraction(1), Fraction(1, 10), Fraction(1, 100), Fraction(1, 1000)):
         yield (
             f"weight_hh.updated in the loop at {float(rate)}",
@@ -182,12 +177,17 @@ def _loop(table: Table) -> Found:
             f"The loop over the steps leaves out {words}: {effect}.",
             together(*edits),
         )
+    opposite = together(
+        *(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed")) for k, g in enumerate(GATES))
+    )
+    yield "dx.reversed", "The gradient of x has its steps in the opposite order.", opposite
+    onward = "The loop over the steps runs from the first to the last; it must run backward in time"
+    yield "loop.forwards", f"{onward}.", forwards
     yield (
-        "dx.reversed",
-        "The gradient of x has its steps in the opposite order.",
-        together(*(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed"))
-                   for k, g in enumerate(GATES))),
-    )  # fmt: skip
+        "loop.forwards, dx reversed",
+        f"{onward}: dx, collected on the way, comes out in the opposite order.",
+        together(forwards, opposite),
+    )
     ats: tuple[tuple[Literal["first", "last", "reversed"], str], ...] = (
         ("reversed", "is taken in the opposite order of the steps"),
         ("first", "of t=0 is taken at every step"),

@@ -61,6 +61,7 @@ SCALES = (
     ("1/(T B)", "is a mean over steps and batch, not their sum"),
     ("T", "is multiplied by T"),
     ("B", "is multiplied by B"),
+    ("T B", "is multiplied by T B"),
 )
 LEFT: Mapping[Steps, str] = {"first": "t=0", "last": "the last step"}
 SPANS = (
@@ -248,7 +249,10 @@ def _of_kind(kind: str) -> Found:
     every = [Place(f"d{kind}.{gate}") for gate in GATES]
     needed = {"weight_ih": "x[t]", "weight_hh": "h[t-1]"}.get(kind, "")
     candidates = {
-        "weight_ih": [Factor("x", -1), Factor("x", 1), Factor("h", -1), Factor("h")],
+        "weight_ih": [
+            *(Factor("x", -1), Factor("x", 1), Factor("h", -1), Factor("h")),
+            Factor("x", at="reversed"),
+        ],
         "weight_hh": [
             *(Factor("h"), Factor("h", -2), Factor("c"), Factor("c", -1), Factor("c_out")),
             *(Factor("x"), Factor("h", -1, "1-y^2"), Factor("h", 0, at="last")),
@@ -262,7 +266,9 @@ def _of_kind(kind: str) -> Found:
             "[t]", f"[t{new.shift:+d}]" if new.shift else "[t]"
         )
         name = f"1 - {name}^2" if new.function else name
-        if new.at:
+        if new.at == "reversed":
+            name = f"{new.name}[T-1-t]"
+        elif new.at:
             name = {("last", 0): "h[T-1]", ("first", 0): "h[0]", ("last", -1): "h[T-2]"}.get(
                 (new.at, new.shift), "h0"
             )
@@ -275,37 +281,36 @@ def _of_kind(kind: str) -> Found:
                 together(*(outer(place, changed) for place in every)),
             )
     if kind == "bias":
-        yield from _of_units(words)
-    else:
-        name, shift = ("x", 0) if kind == "weight_ih" else ("h", -1)
-        for which in ("next", "previous"):
-            mixed = Factor(name, shift, f"of the {which} member")
+        return
+    name, shift = ("x", 0) if kind == "weight_ih" else ("h", -1)
+    for which in ("next", "previous"):
+        mixed = Factor(name, shift, f"of the {which} member")
+        yield (
+            f"{kind}.{which} member",
+            capitalised(
+                f"{words} pairs each sequence of the batch with {needed} of the {which} one."
+            ),
+            together(*(outer(place, mixed) for place in every)),
+        )
+    yield (
+        f"{kind}.transposed",
+        capitalised(f"{words} has each gate's block transposed."),
+        together(*(change(place, transposed=True) for place in every)),
+    )
+    for gate in GATES:
+        if kind == "weight_hh":
             yield (
-                f"{kind}.{which} member",
+                f"weight_hh[{gate}].h[t]",
                 capitalised(
-                    f"{words} pairs each sequence of the batch with {needed} of the {which} one."
+                    f"{GATE_WORDS[gate]}'s block of {words} uses h[t] where it needs h[t-1]."
                 ),
-                together(*(outer(place, mixed) for place in every)),
+                outer(Place(f"dweight_hh.{gate}"), Factor("h")),
             )
         yield (
-            f"{kind}.transposed",
-            capitalised(f"{words} has each gate's block transposed."),
-            together(*(change(place, transposed=True) for place in every)),
+            f"{kind}[{gate}].transposed",
+            capitalised(f"{GATE_WORDS[gate]}'s block of {words} is transposed."),
+            change(Place(f"d{kind}.{gate}"), transposed=True),
         )
-        for gate in GATES:
-            if kind == "weight_hh":
-                yield (
-                    f"weight_hh[{gate}].h[t]",
-                    capitalised(
-                        f"{GATE_WORDS[gate]}'s block of {words} uses h[t] where it needs h[t-1]."
-                    ),
-                    outer(Place(f"dweight_hh.{gate}"), Factor("h")),
-                )
-            yield (
-                f"{kind}[{gate}].transposed",
-                capitalised(f"{GATE_WORDS[gate]}'s block of {words} is transposed."),
-                change(Place(f"d{kind}.{gate}"), transposed=True),
-            )
 
 
 def _broadcast(loss: bool) -> Found:
@@ -334,39 +339,14 @@ def _broadcast(loss: bool) -> Found:
         )
 
 
-def _of_units(words: str) -> Found:
-    """The bias's gradient summed over one axis too many, and spread again as a number is."""
-    summed = "summed over the units"
-    yield (
-        "bias.summed over the units",
-        capitalised(f"{words} is summed over the units of each gate too: one number a gate."),
-        together(*(function(Place(f"dbias.{gate}"), 0, summed) for gate in GATES)),
-    )
-    for gate in GATES:
-        yield (
-            f"bias[{gate}].summed over the units",
-            f"{capitalised(GATE_WORDS[gate])}'s block of {words} is summed over the units too.",
-            function(Place(f"dbias.{gate}"), 0, summed),
-        )
-    every = [
-        plus(f"dbias.{gate}", Term((Factor(f"dz_{other}", function=summed),), outer=Factor("one")))
-        for gate in GATES
-        for other in GATES
-        if other != gate
-    ]
-    yield (
-        "bias.summed over units and gates",
-        capitalised(f"{words} is summed over the units and the gates too: one number for all."),
-        together(*(function(Place(f"dbias.{gate}"), 0, summed) for gate in GATES), *every),
-    )
-
-
 def _decay() -> Found:
     """A weight decay in the gradients."""
     for names, words in (
         (("weight_ih", "weight_hh"), "weight_ih and weight_hh"),
         (("weight",), "every weight, not the biases"),
         (("weight", "bias"), "every weight and bias"),
+        (("weight_ih", "weight_hh", "bias_l"), "weight_ih, weight_hh and their bias"),
+        *(((name,), name) for name in ("weight_ih", "weight_hh", "weight_out")),
     ):
         yield (
             f"decay of {' and '.join(names)} * 1.0",
