@@ -14,25 +14,18 @@ from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.harness.abilities import OUTPUTS, Abilities
 from torch_ref.harness.judge import Subject, apart, expected_of, judge
+from torch_ref.harness.required import (
+    CheckFailed,
+    require,
+    require_shapes,
+    require_sound,
+    with_sound_states,
+)
 from torch_ref.harness.strategies import Sizes
 from torch_ref.oracles.case import Case, Results
 
 _UPSTREAM = ("dy", "dh_n", "dc_n")
 _LOUDER = 2.0**20
-
-
-class CheckFailed(AssertionError):
-    """A property does not hold.
-
-    Attributes:
-        sentence: what was found.
-        comparison: the tensors, where some were compared.
-    """
-
-    def __init__(self, sentence: str, comparison: Comparison | None = None) -> None:
-        super().__init__(sentence)
-        self.sentence = sentence
-        self.comparison = comparison
 
 
 def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
@@ -43,13 +36,13 @@ def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
     for name, value in subject.run(case).items():
         if name not in expected:
             raise CheckFailed(f"{name} is returned but is the gradient of nothing in the case.")
-        _require_sound(name, np.asarray(value), np.shape(expected[name]), case.dtype)
+        require_sound(name, np.asarray(value), np.shape(expected[name]), case.dtype)
     return None
 
 
 def check_forward(subject: Subject, case: Case) -> Comparison | None:
     """Another cell, gate order or layout than declared, which would make every gradient differ."""
-    return _require(
+    return require(
         judge(subject, case, only=OUTPUTS), "The forward pass is not the declared cell's"
     )
 
@@ -71,24 +64,24 @@ def check_improbable_target(subject: Subject, case: Case) -> Comparison | None:
     comparison = compare_gradients(
         {"loss": actual}, {"loss": expected["loss"]}, {"loss": allowed["loss"]}
     )
-    return _require(
+    return require(
         comparison, f"The loss is {float(actual):.3g} where it is {float(expected['loss']):.3g}"
     )
 
 
 def check_one_step(subject: Subject, case: Case) -> Comparison | None:
     """A mistake inside a single step, from y alone and with zero states: nothing is carried."""
-    return _require(_judge_inside(subject, _plain(case)), "Wrong for a single step (T=1)")
+    return require(_judge_inside(subject, _plain(case)), "Wrong for a single step (T=1)")
 
 
 def check_two_steps(subject: Subject, case: Case) -> Comparison | None:
     """A carry that is lost, doubled or taken before its update: T=2 is the first to have one."""
-    return _require(_judge_inside(subject, _plain(case)), "Wrong for two steps (T=2)")
+    return require(_judge_inside(subject, _plain(case)), "Wrong for two steps (T=2)")
 
 
 def check_every_step(subject: Subject, case: Case) -> Comparison | None:
     """dy or the loss used at some steps only, or at the wrong ones."""
-    return _require(_judge_inside(subject, _plain(case)), "Wrong for several steps")
+    return require(_judge_inside(subject, _plain(case)), "Wrong for several steps")
 
 
 def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
@@ -103,30 +96,30 @@ def check_zero_upstream(subject: Subject, case: Case) -> Comparison | None:
 def check_only_dh_n(subject: Subject, case: Case) -> Comparison | None:
     """dh_n ignored, or added somewhere other than to the last h."""
     alone = replace(_plain(case), dy=np.zeros_like(case.dy), dh_n=case.dh_n)
-    return _require(_judge_inside(subject, alone), "Wrong with dh_n alone")
+    return require(_judge_inside(subject, alone), "Wrong with dh_n alone")
 
 
 def check_only_dc_n(subject: Subject, case: Case) -> Comparison | None:
     """dc_n ignored, or added somewhere other than to the last c."""
     alone = replace(_plain(case), dy=np.zeros_like(case.dy), dc_n=case.dc_n)
-    return _require(_judge_inside(subject, alone), "Wrong with dc_n alone")
+    return require(_judge_inside(subject, alone), "Wrong with dc_n alone")
 
 
 def check_initial_state(subject: Subject, case: Case) -> Comparison | None:
     """h0 or c0 taken as zero: in the first step's forget gate, or in the recurrent weights."""
     with_states = replace(_plain(case), h0=case.h0, c0=case.c0)
     comparison = _judge_inside(subject, with_states)
-    return _require(comparison, "Wrong with a non-zero initial state")
+    return require(comparison, "Wrong with a non-zero initial state")
 
 
 def check_gradients(subject: Subject, case: Case) -> Comparison | None:
     """Any wrong gradient, on cases with everything in them."""
-    return _require(judge(subject, case), "A gradient is wrong")
+    return require(judge(subject, case), "A gradient is wrong")
 
 
 def check_long(subject: Subject, case: Case) -> Comparison | None:
     """What takes many steps to show: `=` for `+=`, a truncation of its own, a bounded buffer."""
-    return _require(judge(subject, case), "Wrong for many steps")
+    return require(judge(subject, case), "Wrong for many steps")
 
 
 def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | None:
@@ -140,18 +133,19 @@ def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | 
     weights = [name for name in whole if name.removeprefix("d") in case.params]
     share = 1 if case.targets is None or subject.implementation.reduction == "sum" else 1 / batch
     members = [subject.run(_member(case, b)) for b in range(batch)]
+    require_shapes(weights, allowed, whole, *members)
     total = {name: sum(share * member[name] for member in members) for name in weights}
     budgets = [expected_of(subject, _member(case, b))[1] for b in range(batch)]
     limit = {
         name: allowed[name] + sum(share * budget[name] for budget in budgets) for name in weights
     }
     comparison = compare_gradients({name: whole[name] for name in weights}, total, limit)
-    return _require(comparison, "A batch's gradient is not the sum of its members'")
+    return require(comparison, "A batch's gradient is not the sum of its members'")
 
 
 def check_stacks(subject: Subject, case: Case) -> Comparison | None:
     """Layers that are joined wrongly: dx of a layer not passed down, states or weights mixed up."""
-    return _require(judge(subject, _plain(case)), "Wrong for a stack of layers")
+    return require(judge(subject, _plain(case)), "Wrong for a stack of layers")
 
 
 def check_called_twice(subject: Subject, case: Case) -> Comparison | None:
@@ -178,6 +172,7 @@ def check_linearity(subject: Subject, case: Case) -> Comparison | None:
     asked = (case, replace(case, **flipped), replace(case, **summed))
     first, second, whole = subject.run_pullback(asked)
     budgets = [expected_of(subject, each)[1] for each in asked]
+    require_shapes(whole, budgets[0], first, second, whole)
     total = {name: first[name] + second[name] for name in whole}
     limit = {name: sum(budget[name] for budget in budgets) for name in whole}
     comparison = compare_gradients(whole, total, limit)
@@ -186,8 +181,8 @@ def check_linearity(subject: Subject, case: Case) -> Comparison | None:
     kept = {name: first[name] + truth[name] for name in names}
     adds = compare_gradients({name: second[name] for name in names}, kept, limit)
     if comparison.verdict != adds.verdict == "agree":
-        return _require(comparison, "The pullback adds to the gradients of its last call")
-    return _require(comparison, "The pullback is not linear: it remembers its last call")
+        return require(comparison, "The pullback adds to the gradients of its last call")
+    return require(comparison, "The pullback is not linear: it remembers its last call")
 
 
 def check_clipping(subject: Subject, case: Case) -> Comparison | None:
@@ -201,7 +196,7 @@ def check_clipping(subject: Subject, case: Case) -> Comparison | None:
         limit = 0.9 * np.log(float(np.finfo(case.dtype).max))
         louder = case.dtype.type(limit / most if most > 0 else 1.0)
         loud = replace(case, params={**case.params, "weight_out": weight * louder})
-    _require(_judge_inside(subject, loud), "Large gradients are cut off")
+    require(_judge_inside(subject, loud), "Large gradients are cut off")
     return None  # its errors are those of no ordinary case
 
 
@@ -211,19 +206,21 @@ def check_carried_state(subject: Subject, case: Case) -> Comparison | None:
     half = case.x.shape[0] // 2
     zero = np.zeros_like(case.dh_n)
     first = replace(case, x=case.x[:half], dy=case.dy[:half], dh_n=zero, dc_n=zero)
-    early = _with_sound_states(subject.run(first), case)
+    early = with_sound_states(subject.run(first), case)
     second = replace(case, x=case.x[half:], dy=case.dy[half:], h0=early["h_n"], c0=early["c_n"])
-    late = _with_sound_states(subject.run(second), case)
+    late = with_sound_states(subject.run(second), case)
     early = subject.run(replace(first, dh_n=late["dh0"], dc_n=late["dc0"]))
     _, allowed = expected_of(subject, case)
     weights = [name for name in late if name.removeprefix("d") in case.params]
+    require_shapes(weights, allowed, early, late)
     expected = {name: early[name] + late[name] for name in weights}
     expected |= {"h_n": late["h_n"], "c_n": late["c_n"]}
     expected |= {name: early[name] for name in ("dh0", "dc0") if name in early}
     whole = subject.run(case)
+    require_shapes(expected, allowed, whole)
     limit = {name: 2 * allowed[name] for name in expected}  # both sides round
     comparison = compare_gradients({name: whole[name] for name in expected}, expected, limit)
-    return _require(comparison, "Two windows with the state carried are not one window")
+    return require(comparison, "Two windows with the state carried are not one window")
 
 
 @dataclass(frozen=True)
@@ -338,35 +335,6 @@ def _judge_inside(subject: Subject, case: Case) -> Comparison:
     """All but what goes to the window before: that is for check_carried_state."""
     names = {*subject.abilities.returned} - {"dh0", "dc0"}
     return judge(subject, case, only=names)
-
-
-def _require(comparison: Comparison, sentence: str) -> Comparison:
-    if comparison.verdict == "agree":
-        return comparison
-    wrong = [tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"]
-    raise CheckFailed(f"{sentence}: {', '.join(wrong) or 'nothing was returned'}.", comparison)
-
-
-def _require_sound(name: str, array: FloatArray, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    if array.shape != shape:
-        raise CheckFailed(f"{name} has shape {array.shape} but must be {shape}.")
-    if array.dtype != dtype:
-        known = array.dtype in (np.float32, np.float64)
-        declare = f', or declare dtype="{array.dtype}"' if known else ""
-        raise CheckFailed(
-            f"{name} is {array.dtype} but the case is {dtype}: compute in the dtype that comes in"
-            f"{declare}."
-        )
-    if not np.isfinite(array).all():
-        bad = array[~np.isfinite(array)][0]
-        raise CheckFailed(f"{name} has an element that is {bad} where the truth is finite.")
-
-
-def _with_sound_states(results: Results, case: Case) -> Results:
-    """Results whose states can be handed on to another call: a wrong one is no crash of that."""
-    for name in ("h_n", "c_n", "dh0", "dc0"):
-        _require_sound(name, np.asarray(results[name]), case.h0.shape, case.dtype)
-    return results
 
 
 def _gradients(results: Results) -> dict[str, FloatArray]:

@@ -57,7 +57,8 @@ def in_their_words(layout: LayoutFields, text: str) -> str:
         text = _SUM.sub(r"\1(\2).T", text)
         text = _FACTOR.sub(lambda found: found[1] + ("" if found[2] else ".T"), text)
     text = _BLOCK.sub(block, text)
-    text = text.replace("gradient of the bias", f"gradient of {array_name(layout, 'bias')}")
+    bias = f"gradient of {array_name(layout, 'bias')}"
+    text = re.sub(r"gradient of the bias(es)?\b", lambda _: bias, text)
     text = _ARRAY.sub(array, text)
     names = {"dx": f"d{layout.x}"}
     if not layout.joined_state:

@@ -16,9 +16,10 @@ from hypothesis.errors import HypothesisException
 from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.checks import Check, CheckFailed
+from torch_ref.harness.checks import Check
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
+from torch_ref.harness.required import CheckFailed
 from torch_ref.harness.strategies import Sizes, cases, model_cases
 from torch_ref.harness.theirs import sentence_of
 from torch_ref.oracles.case import Case

@@ -306,10 +306,15 @@ def _but_the_biases(evidence: Evidence) -> str:
     if "dbias_l0" not in evidence.actual or "dbias_l0" in evidence.wrong or not evidence.wrong:
         return ""
     sums = [name for name in evidence.wrong if name.startswith(_SUMS)]
-    others = {"dx": "(17)", "dh0": "(16b)", "dc0": "(16a)"}
-    parts = [f"at the sums for {joined(sums)}, (18)"] if sums else []
-    parts += [f"at {name}, {number}" for name, number in others.items() if name in evidence.wrong]
-    return f"Every dz is right as the gradient of the biases shows: look {joined(parts)}."
+    parts = [f"the sums for {joined(sums)}, equation (18)"] if sums else []
+    wrong = joined([*parts, *_beyond_the_gates(evidence)])
+    return f"Every dz is right as the gradient of the biases shows: look at {wrong}."
+
+
+def _beyond_the_gates(evidence: Evidence) -> list[str]:
+    """What is wrong of the gradients that follow from every dz, with its equation."""
+    numbers = {"dh0": "(16b)", "dc0": "(16a)", "dx": "(17)"}
+    return [f"{name}, equation {numbers[name]}" for name in numbers if name in evidence.wrong]
 
 
 # Gates that are wrong together because of what they receive.
@@ -340,9 +345,7 @@ def _conditions(probes: Probes, sizes: Mapping[str, int]) -> str:
 
 def _of_gates(evidence: Evidence, gates: set[str], *, one_step: bool) -> str:
     if not gates:
-        numbers = {"dh0": "(16b)", "dc0": "(16a)", "dx": "(17)"}
-        wrong = [f"{name}, equation {numbers[name]}" for name in numbers if name in evidence.wrong]
-        return f"The gates are right: look at {joined(wrong)}."
+        return f"The gates are right: look at {joined(_beyond_the_gates(evidence))}."
     if len(gates) == 1:
         (gate,) = gates
         number = GATE_EQUATIONS[gate]
