@@ -44,7 +44,7 @@ def scaled(factor):
 )
 def test_a_common_ratio_that_is_not_found(words, factor):
     """A factor common to all gradients is the finding, in the sizes of the case."""
-    report = check_implementation(scaled(factor), examples=30)
+    report = check_implementation(scaled(factor), examples=20)
     assert report.verdict == "disagree"
     assert report.scale is not None
     assert report.scale.words == words
@@ -63,7 +63,7 @@ def test_a_ratio_that_is_not_common():
 
         return outputs, wrong
 
-    report = check_implementation(vjp, examples=30)
+    report = check_implementation(vjp, examples=20)
     assert report.verdict == "disagree"
     assert report.scale is None
 
@@ -79,8 +79,8 @@ def summed(params, x, targets, h0, c0):
 def test_a_summed_loss_that_is_called_wrong():
     """A loss that is a sum is right where it says so, and T times too large where not."""
     said = Implementation("sum", loss_and_grads=summed, reduction="sum")
-    assert check_implementation(said, examples=30).verdict == "agree"
-    unsaid = check_implementation(summed, examples=30)
+    assert check_implementation(said, examples=20).verdict == "agree"
+    unsaid = check_implementation(summed, examples=20)
     assert unsaid.scale is not None
     assert unsaid.scale.words == "T B"
     assert 'reduction="sum"' in unsaid.scale.sentence
@@ -100,7 +100,7 @@ def test_a_summed_loss_with_a_wider_budget_than_a_mean():
         return loss * (1 + 1e-12), gradients
 
     said = Implementation("sum", loss_and_grads=off, reduction="sum", dtype="float64")
-    report = check_implementation(said, examples=30)
+    report = check_implementation(said, examples=20)
     assert [each.name for each in report.tensors if each.verdict == "disagree"] == ["loss"]
 
 
@@ -124,7 +124,7 @@ def clipped(kind, limit, weights_only=False):
 @pytest.mark.parametrize("kind", ["value", "norm"])
 def test_clipping_that_is_not_recognised(kind, weights_only):
     """Clipped gradients are said to be that, and hold where the truth is clipped like them."""
-    report = check_implementation(clipped(kind, 5.0, weights_only), examples=60)
+    report = check_implementation(clipped(kind, 5.0, weights_only), examples=20)
     assert report.clipping == Clipping(kind, 5.0, weights_only)
     assert report.verdict == "agree", report.failures
 
@@ -141,7 +141,7 @@ def test_a_limit_without_its_sign_that_is_taken_for_clipping():
 
         return outputs, back
 
-    report = check_implementation(vjp, examples=30)
+    report = check_implementation(vjp, examples=20)
     assert report.clipping is None
     assert report.verdict == "disagree"
 
@@ -149,7 +149,7 @@ def test_a_limit_without_its_sign_that_is_taken_for_clipping():
 @pytest.mark.parametrize("kind", ["value", "norm"])
 def test_clipping_that_stops_at_the_first_layer(kind):
     """A limit that ordinary gradients exceed is held against every layer of a stack."""
-    report = check_implementation(clipped(kind, 0.05), examples=60)
+    report = check_implementation(clipped(kind, 0.05), examples=20)
     assert report.clipping is not None
     assert not report.failures
 
@@ -166,5 +166,5 @@ def test_a_mistake_that_hides_behind_clipping():
 
         return outputs, back
 
-    report = check_implementation(vjp, examples=60)
+    report = check_implementation(vjp, examples=20)
     assert report.verdict == "disagree"

@@ -260,7 +260,7 @@ def test_wrong_dx_that_is_sent_to_the_states() -> None:
 def test_accumulators_that_are_not_reset_between_two_backward_passes() -> None:
     """A pullback that adds to what it returned before, said to be no more than not linear."""
     reset = "        for grad in self.grads:\n            grad[...] = 0\n"
-    report = check_implementation(made("time_layers", reset), examples=40)
+    report = check_implementation(made("time_layers", reset), examples=20)
     (failure,) = report.failures
     assert failure.sentence.startswith("The pullback adds to the gradients of its last call")
 
@@ -304,7 +304,7 @@ def test_wrong_head_that_is_sent_to_the_cell(old: str, new: str, phrase: str, ne
 
 def test_results_in_float64_of_a_float32_case_are_no_accusation() -> None:
     """np.zeros without a dtype, for which a correct LSTM is said to be wrong."""
-    report = check_implementation(made("columns"), examples=40)
+    report = check_implementation(made("columns"), examples=20)
     assert report.verdict == "agree", report.failures
     assert report.dtypes == ("float64",)
     assert "float32: it computes in float64" in report.unverified

@@ -20,7 +20,7 @@ def without_head(program: Path, options: str = "", **more: object) -> Implementa
 
 def test_a_right_program_is_not_accused_and_every_part_of_it_is_asked_for(my_lstm: Path) -> None:
     """A program without a head that is given targets, or whose dy, dh_n or dc_n is not varied."""
-    report = check_implementation(without_head(my_lstm), examples=60)
+    report = check_implementation(without_head(my_lstm), examples=20)
     assert report.verdict == "agree", report.failures
     assert report.unverified == ()
     assert {"check_only_dh_n", "check_only_dc_n", "check_carried_state"} <= set(report.passed)
@@ -33,7 +33,7 @@ def test_what_such_a_program_does_not_take_is_zero_and_is_listed(my_lstm: Path) 
     taken = frozenset({"h0", "c0", "dh_n", "dc_n"})
     # It starts every window from zero: right where it is given nothing else.
     own = without_head(my_lstm, "--mistake state_not_kept", without=taken)
-    report = check_implementation(own, examples=40)
+    report = check_implementation(own, examples=20)
     assert report.verdict == "agree", report.failures
     assert set(report.unverified) == {
         "a non-zero h0",
@@ -43,17 +43,17 @@ def test_what_such_a_program_does_not_take_is_zero_and_is_listed(my_lstm: Path) 
     }
     assert "check_initial_state" in report.skipped
     own = without_head(my_lstm, "--mistake state_not_kept")
-    assert check_implementation(own, examples=40).verdict == "disagree"
+    assert check_implementation(own, examples=20).verdict == "disagree"
 
 
 def test_a_program_whose_loss_is_of_the_last_step_is_not_accused(my_lstm: Path) -> None:
     """dy that is handed to a program which says that it takes none, or that passes silently."""
     options = "--mistake dy_not_taken"
     last = without_head(my_lstm, options, without=frozenset({"dy"}))
-    report = check_implementation(last, examples=40)
+    report = check_implementation(last, examples=20)
     assert report.verdict == "agree", report.failures
     assert report.unverified == ("the upstream gradient dy",)
-    assert check_implementation(without_head(my_lstm, options), examples=40).verdict == "disagree"
+    assert check_implementation(without_head(my_lstm, options), examples=20).verdict == "disagree"
 
 
 NAMED = {

@@ -67,7 +67,7 @@ def made(monkeypatch):
 @pytest.mark.parametrize("name", MADE)
 def test_glue_in_the_docs_that_accuses_a_correct_lstm(name, made):
     """A correct LSTM of another style is accused, or what it cannot do passes silently."""
-    report = check_implementation(made(name), examples=40)
+    report = check_implementation(made(name), examples=20)
     assert report.verdict == "agree", report.failures
     assert not [what for what in report.unverified if "dweight_" in what or "dbias_" in what]
     for phrase in MADE[name]:
@@ -101,7 +101,7 @@ def test_a_wrong_line_in_an_lstm_of_another_style(name, made, tmp_path, monkeypa
     assert source.count(right) == 1
     (tmp_path / file).write_text(source.replace(right, wrong), encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    report = check_implementation(made(name), examples=40)
+    report = check_implementation(made(name), examples=20)
     assert report.verdict == "disagree"
 
 
@@ -119,7 +119,7 @@ def test_an_lstm_whose_layout_is_found(made):
     """layout="auto" finds the course style, and says so."""
     from dataclasses import replace
 
-    report = check_implementation(replace(made("course"), layout="auto"), examples=40)
+    report = check_implementation(replace(made("course"), layout="auto"), examples=20)
     assert report.verdict == "agree"
     assert "course" in report.layout
 

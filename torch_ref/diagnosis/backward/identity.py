@@ -51,12 +51,12 @@ def signer(
 
     @cache
     def beside(inputs: int) -> tuple[Quantities, Solved]:
-        points = _points(variant, loss, linear, beyond, inputs)
-        return points, solved(right, points, _FIELD)
+        points = field_points(variant, loss, linear, beyond, inputs)
+        return points, solved(right, points, FIELD)
 
     def found(table: Table, inputs: int) -> dict[str, Array]:
         points, others = beside(inputs)
-        return gradients(table, points, _FIELD, beside=others)
+        return gradients(table, points, FIELD, beside=others)
 
     def sign(table: Table) -> bytes:
         digest = hashlib.sha256()
@@ -95,7 +95,7 @@ def _matmul(m: Array, p: Array) -> Array:
     return np.asarray(np.matmul(m, p) % PRIME)
 
 
-_FIELD = Arithmetic(
+FIELD = Arithmetic(
     number=_number,
     rnd=lambda y: np.asarray(y % PRIME),
     sigmoid=lambda y: _power(5, 101, y),
@@ -108,7 +108,9 @@ _FIELD = Arithmetic(
 
 
 @cache
-def _points(variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: int) -> Quantities:
+def field_points(
+    variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: int
+) -> Quantities:
     """Random quantities between which the relations hold that the cell's have."""
     rng = np.random.default_rng(0)
     steps, batch, classes, hidden = _SIZES
@@ -125,17 +127,17 @@ def _points(variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: in
         layer = {f"z_{gate}": draw(steps, batch, hidden) for gate in GATES}
         for gate in GATES:
             tanh = gate == "g" and variant.candidate == "tanh"
-            activation = _FIELD.tanh if tanh else _FIELD.sigmoid
+            activation = FIELD.tanh if tanh else FIELD.sigmoid
             layer[gate] = activation(layer[f"z_{gate}"])
         if variant.coupled:
             layer["i"] = (1 - layer["f"]) % PRIME
         c = [draw(batch, hidden)]
         for t in range(steps):
             after = (layer["f"][t] * c[-1] % PRIME + layer["i"][t] * layer["g"][t]) % PRIME
-            c.append(_FIELD.tanh(after) if variant.state == "tanh" else after)
+            c.append(FIELD.tanh(after) if variant.state == "tanh" else after)
         layer["c"] = np.stack(c)
         out = layer["c"][1:]
-        layer["c_out"] = _FIELD.tanh(out) if variant.output == "tanh" else out
+        layer["c_out"] = FIELD.tanh(out) if variant.output == "tanh" else out
         h = layer["o"] * layer["c_out"] % PRIME
         layer["h"] = np.concatenate([draw(1, batch, hidden), h])
         layer["h_out"], layer["c_new"] = layer["h"][1:], layer["c"][1:]

@@ -20,6 +20,7 @@ from torch_ref.diagnosis.backward.table import (
     PEEPHOLES,
     SUMS,
     Equation,
+    Factor,
     Table,
     Term,
     steps_of,
@@ -103,11 +104,15 @@ def gradients(
 
 @dataclass(frozen=True)
 class SolvedLayer:
-    """A layer's table, its loop, and all quantities: the forward ones, and the table's."""
+    """A layer's table, its loop, and all quantities: the forward ones, and the table's.
+
+    `plain` has the sums over the steps that are one product: see `_plain_sums`.
+    """
 
     table: Table
     loop: Loop
     env: Mapping[str, Array]
+    plain: Mapping[str, Factor]
 
 
 @dataclass(frozen=True)
@@ -178,6 +183,10 @@ def _solved_layer(
     above: "dy" (..., T, B, H) of this layer, "dy_top" of the top one, and "dh_above" and "dc_above"
     (..., B, H), dh0 and dc0 of the one above. known: this layer by the table beside this one.
     """
+    if known is not None and _same(table, known.table, SUMS):
+        plain = known.plain
+    else:
+        plain = _plain_sums(table)
     if known is not None:
         # With another dy_top, dh0 or dc0 above, dy is another too.
         same_above = known.env["dy"] is above["dy"]
@@ -203,12 +212,30 @@ def _solved_layer(
 
     if changed("dx"):
         env["dx"] = whole.value(table["dx"])
+    together = whole.sums_together(plain) if known is None else {}
+    env |= together
     for target in SUMS:
-        if target in table.equations and changed(target):
+        if target in table.equations and target not in together and changed(target):
             env[target] = whole.sum_over_steps(table[target])
     if k > 0 and changed("dx", "below"):
         env["below"] = whole.value(table["below"])
-    return SolvedLayer(table, loop, env)
+    return SolvedLayer(table, loop, env, plain)
+
+
+def _plain_sums(table: Table) -> dict[str, Factor]:
+    """The kinds of sums that are dz of each gate times one outer factor, and that factor."""
+    found = {}
+    for kind in KINDS:
+        equations = [table.equations.get(f"d{kind}.{gate}") for gate in GATES]
+        outer = None if equations[0] is None else equations[0].terms[0].outer
+        if outer is not None and all(
+            equation is not None
+            and equation.clip is None
+            and equation.terms == (Term((Factor(f"dz_{gate}"),), outer=outer),)
+            for gate, equation in zip(GATES, equations, strict=True)
+        ):
+            found[kind] = outer
+    return found
 
 
 def _same(table: Table, other: Table, targets: Iterable[str]) -> bool:
@@ -269,13 +296,39 @@ class _Whole:
         assert total is not None
         return clipped(equation, total, self.a)
 
+    def sums_together(self, outer: Mapping[str, Factor]) -> dict[str, Array]:
+        """Sums of dz of every gate with each kind's outer factor, as one product."""
+        if not outer:
+            return {}
+        left = np.concatenate([self.env[f"dz_{gate}"] for gate in GATES], axis=-1)
+        columns = [self._outer(factor, left) for factor in outer.values()]
+        lead = np.broadcast_shapes(*(each.shape[:-1] for each in columns))
+        right = np.concatenate(
+            [np.broadcast_to(each, (*lead, each.shape[-1])) for each in columns], axis=-1
+        )
+        order = range(self.q.sizes.T)[::-1]
+        total = self.a.sum_over_steps(
+            [left[..., t, :, :] for t in order], [right[..., t, :, :] for t in order]
+        )
+        found: dict[str, Array] = {}
+        start = 0
+        for kind, each in zip(outer, columns, strict=True):
+            stop = start + each.shape[-1]
+            blocks = np.split(total[..., start:stop], len(GATES), axis=-2)
+            found |= {f"d{kind}.{g}": block for g, block in zip(GATES, blocks, strict=True)}
+            start = stop
+        return found
+
+    def _outer(self, factor: Factor, left: Array) -> Array:
+        """What a sum multiplies at every step, (..., T, B, P)."""
+        if factor.name == "one":
+            return np.broadcast_to(self.a.number(np.ones(1)), (*left.shape[:-1], 1))
+        return at_all_steps(factor, self.env, self.q.sizes.T, self.a)
+
     def _sum_of(self, term: Term) -> Array:
         assert term.outer is not None
         left = scaled(self.product(term), term, self.q, self.a)
-        if term.outer.name == "one":
-            right = np.broadcast_to(self.a.number(np.ones(1)), (*left.shape[:-1], 1))
-        else:
-            right = at_all_steps(term.outer, self.env, self.q.sizes.T, self.a)
+        right = self._outer(term.outer, left)
         order = list(steps_of(self.q.sizes.T, term.steps))[::-1]
         if not order:
             left, order = np.zeros_like(left), [0]

@@ -102,8 +102,11 @@ def recur(
                 update = a.rnd(a.number(table.learning_rate) * update)
                 old = changed.get(updated, block(q, updated, k, a))
                 changed[updated] = a.rnd(old - update)
-    for target, kept in history.items():
-        env[target] = np.stack(kept if table.forwards else kept[::-1], axis=-3)
+    joined = np.concatenate([each for kept in history.values() for each in kept], axis=-2)
+    joined = joined.reshape(*shape[:-2], len(history), steps, *shape[-2:])
+    joined = joined if table.forwards else np.flip(joined, -3)
+    for n, target in enumerate(history):
+        env[target] = joined[..., n, :, :, :]
     end = {}
     for target in END:
         (last,) = table[target].terms

@@ -83,9 +83,10 @@ def scale_of(key: str, sizes: Sizes) -> Fraction:
 
 def steps_of(count: int, which: Steps) -> range:
     """Which of so many steps. One alone is neither the first nor the last of several."""
+    if which == "every":
+        return range(count)
     several = int(count > 1)
     return {
-        "every": range(count),
         "first": range(1),
         "last": range(count - 1, count),
         "not the first": range(1, count),

@@ -25,8 +25,11 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
         return a.number(np.ones((1, 1, 1)))
     array = joined_inputs(env, factor.name) if factor.name in JOINED else env[factor.key]
     before = 1 if factor.name in ("c", "h") else 0
-    plain = factor.shift == 0 and not factor.at and not factor.step
-    if array.shape[-3] != 1 and not (plain and not before):
+    start = before + factor.shift
+    there = not factor.at and not factor.step and 0 <= start <= before
+    if array.shape[-3] != 1 and there:
+        array = array[..., start : start + steps, :, :]
+    elif array.shape[-3] != 1:
         step = np.arange(steps)[:: -1 if factor.at == "reversed" else 1] + factor.step
         step = np.clip(step, 0, steps - 1) if factor.edge == "clamp" and factor.step else step
         index = (step % steps if factor.step else step) + before + factor.shift
