@@ -48,6 +48,49 @@ def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+PRESSED_IN_A_CALLBACK = """
+import gc
+import os
+import signal
+
+import manual_lstm
+
+calls = 0
+
+
+def press(*_):
+    gc.callbacks.remove(press)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def vjp(*case):
+    global calls
+    calls += 1
+    if calls == 20:
+        gc.callbacks.append(press)
+        gc.collect()
+    return manual_lstm.vjp(*case)
+"""
+
+
+def test_an_interrupt_that_comes_in_a_callback_of_the_garbage_collector(tmp_path):
+    """Ctrl-C that Python drops, after which the campaign goes on to its end."""
+    (tmp_path / "pressed.py").write_text(PRESSED_IN_A_CALLBACK, encoding="utf-8")
+    words = ["check", "pressed:vjp", "--examples", "100000"]
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED, *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    told = "manual-lstm: interrupted.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "started\n", told)
+
+
 SLOW_TORCH = """
 print("importing", flush=True)
 import time

@@ -7,6 +7,10 @@ Exit status: 0 agrees; 1 disagrees; 2 wrong usage or input, or an output that ca
 import io
 import os
 import sys
+import threading
+from _thread import interrupt_main
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn, cast
 
 import typer
@@ -22,6 +26,7 @@ from torch_ref.cli.train import train
 
 INTERRUPTED = 130
 LONGEST = 1000
+_AGAIN_SECONDS = 0.02
 
 app = typer.Typer(
     add_completion=False,
@@ -55,7 +60,8 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 loses no report
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = app(standalone_mode=False)
+        with _no_interrupt_lost():
+            status = app(standalone_mode=False)
         sys.stdout.flush()
     except _UsageError as error:
         message = " ".join(error.format_message().split())
@@ -73,6 +79,28 @@ def main() -> None:
     if status == INTERRUPTED:  # typer itself turns Ctrl-C into this
         _stop("interrupted.", INTERRUPTED)
     sys.exit(status)
+
+
+@contextmanager
+def _no_interrupt_lost() -> Iterator[None]:
+    """Python drops a Ctrl-C that comes in a callback of the garbage collector, such as Hypothesis
+    has: it is given again a moment later.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            before(unraisable)
+            return
+        again = threading.Timer(_AGAIN_SECONDS, interrupt_main)
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _stop(message: str, status: int = 2) -> NoReturn:
