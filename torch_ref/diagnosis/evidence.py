@@ -9,7 +9,7 @@ import numpy as np
 from manual_lstm.params import GATES
 from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
-from torch_ref.diagnosis.backward.interpreter import gradients, solver
+from torch_ref.diagnosis.backward.interpreter import Solved, gradients, solver
 from torch_ref.diagnosis.backward.quantities import Quantities, quantities
 from torch_ref.diagnosis.backward.table import Table
 from torch_ref.harness.abilities import OUTPUTS
@@ -182,13 +182,18 @@ def sizes_in_words(case: Case) -> str:
     return f"T={steps}, B={batch}, I={inputs}, H={hidden}, L={layers}"
 
 
-def predicted(subject: Subject, table: Table, evidence: Evidence) -> Mapping[str, Array]:
+def predicted(
+    subject: Subject, table: Table, evidence: Evidence, beside: Solved | None = None
+) -> Mapping[str, Array]:
     """A table's gradients, with those that only the implementation's layout has.
+
+    Args:
+        beside: as for `gradients`.
 
     Raises:
         ValueError: the case's shapes do not admit the table.
     """
-    return fitted(subject, gradients(table, evidence.quantities), evidence)
+    return fitted(subject, gradients(table, evidence.quantities, beside=beside), evidence)
 
 
 def fitted(subject: Subject, found: Mapping[str, Array], evidence: Evidence) -> Mapping[str, Array]:

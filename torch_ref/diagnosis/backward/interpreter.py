@@ -17,7 +17,9 @@ from torch_ref.diagnosis.backward.table import (
     HEAD_SUMS,
     KINDS,
     LOSS,
+    OUTER,
     PEEPHOLES,
+    SUM_OF_DZ,
     SUMS,
     Equation,
     Factor,
@@ -104,15 +106,11 @@ def gradients(
 
 @dataclass(frozen=True)
 class SolvedLayer:
-    """A layer's table, its loop, and all quantities: the forward ones, and the table's.
-
-    `plain` has the sums over the steps that are one product: see `_plain_sums`.
-    """
+    """A layer's table, its loop, and all quantities: the forward ones, and the table's."""
 
     table: Table
     loop: Loop
     env: Mapping[str, Array]
-    plain: Mapping[str, Factor]
 
 
 @dataclass(frozen=True)
@@ -183,10 +181,6 @@ def _solved_layer(
     above: "dy" (..., T, B, H) of this layer, "dy_top" of the top one, and "dh_above" and "dc_above"
     (..., B, H), dh0 and dc0 of the one above. known: this layer by the table beside this one.
     """
-    if known is not None and _same(table, known.table, SUMS):
-        plain = known.plain
-    else:
-        plain = _plain_sums(table)
     if known is not None:
         # With another dy_top, dh0 or dc0 above, dy is another too.
         same_above = known.env["dy"] is above["dy"]
@@ -212,30 +206,18 @@ def _solved_layer(
 
     if changed("dx"):
         env["dx"] = whole.value(table["dx"])
-    together = whole.sums_together(plain) if known is None else {}
-    env |= together
+    together = whole.sums_of_dz() if known is None else {}
     for target in SUMS:
-        if target in table.equations and target not in together and changed(target):
-            env[target] = whole.sum_over_steps(table[target])
+        equation = table.equations.get(target)
+        if equation is not None and changed(target):
+            plain = target in together and equation.clip is None
+            if plain and equation.terms == SUM_OF_DZ[target]:
+                env[target] = together[target]
+            else:
+                env[target] = whole.sum_over_steps(equation)
     if k > 0 and changed("dx", "below"):
         env["below"] = whole.value(table["below"])
-    return SolvedLayer(table, loop, env, plain)
-
-
-def _plain_sums(table: Table) -> dict[str, Factor]:
-    """The kinds of sums that are dz of each gate times one outer factor, and that factor."""
-    found = {}
-    for kind in KINDS:
-        equations = [table.equations.get(f"d{kind}.{gate}") for gate in GATES]
-        outer = None if equations[0] is None else equations[0].terms[0].outer
-        if outer is not None and all(
-            equation is not None
-            and equation.clip is None
-            and equation.terms == (Term((Factor(f"dz_{gate}"),), outer=outer),)
-            for gate, equation in zip(GATES, equations, strict=True)
-        ):
-            found[kind] = outer
-    return found
+    return SolvedLayer(table, loop, env)
 
 
 def _same(table: Table, other: Table, targets: Iterable[str]) -> bool:
@@ -296,12 +278,10 @@ class _Whole:
         assert total is not None
         return clipped(equation, total, self.a)
 
-    def sums_together(self, outer: Mapping[str, Factor]) -> dict[str, Array]:
-        """Sums of dz of every gate with each kind's outer factor, as one product."""
-        if not outer:
-            return {}
+    def sums_of_dz(self) -> dict[str, Array]:
+        """The sums over the steps as they should be of every dz, as one product."""
         left = np.concatenate([self.env[f"dz_{gate}"] for gate in GATES], axis=-1)
-        columns = [self._outer(factor, left) for factor in outer.values()]
+        columns = [self._outer(factor, left) for factor in OUTER.values()]
         lead = np.broadcast_shapes(*(each.shape[:-1] for each in columns))
         right = np.concatenate(
             [np.broadcast_to(each, (*lead, each.shape[-1])) for each in columns], axis=-1
@@ -310,14 +290,12 @@ class _Whole:
         total = self.a.sum_over_steps(
             [left[..., t, :, :] for t in order], [right[..., t, :, :] for t in order]
         )
-        found: dict[str, Array] = {}
-        start = 0
-        for kind, each in zip(outer, columns, strict=True):
-            stop = start + each.shape[-1]
-            blocks = np.split(total[..., start:stop], len(GATES), axis=-2)
-            found |= {f"d{kind}.{g}": block for g, block in zip(GATES, blocks, strict=True)}
-            start = stop
-        return found
+        ends = np.cumsum([each.shape[-1] for each in columns])
+        return {
+            f"d{kind}.{gate}": block
+            for kind, of_kind in zip(OUTER, np.split(total, ends[:-1], axis=-1), strict=True)
+            for gate, block in zip(GATES, np.split(of_kind, len(GATES), axis=-2), strict=True)
+        }
 
     def _outer(self, factor: Factor, left: Array) -> Array:
         """What a sum multiplies at every step, (..., T, B, P)."""

@@ -234,6 +234,13 @@ KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
 SUMS = tuple(f"d{kind}.{gate}" for kind in KINDS for gate in GATES) + tuple(
     f"d{name}" for name in PEEPHOLES
 )
+# What each gate's dz is multiplied by in its sums over the steps, equations (18).
+OUTER = {"weight_ih": Factor("x"), "weight_hh": Factor("h", -1), "bias": Factor("one")}
+SUM_OF_DZ = {
+    f"d{kind}.{gate}": (Term((Factor(f"dz_{gate}"),), outer=outer),)
+    for gate in GATES
+    for kind, outer in OUTER.items()
+}
 DERIVATIVE = {"sigmoid": "y(1-y)", "tanh": "1-y^2"}
 
 
@@ -309,11 +316,11 @@ def backward_table(variant: Variant = STANDARD, head: str | None = None) -> Tabl
         equation(
             target, number, *(Term((one(f"dz_{gate}"),), Weight(name, gate)) for gate in GATES)
         )
-    for gate in GATES:
-        dz = (one(f"dz_{gate}"),)
-        equation(f"dweight_ih.{gate}", "(18a)", Term(dz, outer=one("x")))
-        equation(f"dweight_hh.{gate}", "(18b)", Term(dz, outer=one("h", -1)))
-        equation(f"dbias.{gate}", "(18c)", Term(dz, outer=one("one")))
+    for target, terms in SUM_OF_DZ.items():
+        kind, _, _ = target.removeprefix("d").partition(".")
+        equation(
+            target, {"weight_ih": "(18a)", "weight_hh": "(18b)", "bias": "(18c)"}[kind], *terms
+        )
     for name, gate in PEEPHOLES.items() if variant.peepholes else ():
         state = c if gate == "o" else c_before
         equation(f"d{name}", "(37)", Term((one(f"dz_{gate}"), state), outer=one("one")))

@@ -12,6 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from torch_ref.diagnosis.backward.interpreter import Solved, solved
 from torch_ref.diagnosis.backward.render import render_difference
 from torch_ref.diagnosis.backward.table import SUMS, Table
 from torch_ref.diagnosis.evidence import Evidence, draw_case, gather, predicted
@@ -117,11 +118,13 @@ class _Search:
             when.append(order)
         return np.concatenate(fine), np.concatenate(when)
 
-    def predicted(self, table: Table, stage: _Stage) -> Mapping[str, Array] | None:
+    def predicted(
+        self, table: Table, stage: _Stage, beside: Solved | None = None
+    ) -> Mapping[str, Array] | None:
         """A table's gradients of a stage; None where its shapes do not admit the table."""
         try:
             with np.errstate(all="ignore"):
-                return predicted(self.subject, table, stage.evidence)
+                return predicted(self.subject, table, stage.evidence, beside)
         except ValueError:
             return None
 
@@ -165,7 +168,9 @@ class _Search:
         much, the one that changes least is the likeliest.
         """
         stage, at_first = self.stages[k], (when == when[~fine].min()) & ~fine
-        now = self.predicted(table, stage)
+        with np.errstate(all="ignore"):
+            beside = solved(table, stage.evidence.quantities)
+        now = self.predicted(table, stage, beside)
         assert now is not None
         for mistake in self.mistakes:
             if time.perf_counter() > self.until:
@@ -174,7 +179,7 @@ class _Search:
                 wrong = mistake.edit(table)
             except (IndexError, KeyError):  # its place is not there any more
                 continue
-            found = self.predicted(wrong, stage)
+            found = self.predicted(wrong, stage, beside)
             if found is None:
                 continue
             changed = _changed(stage, now, found)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.backward.table import Factor, Table, Term, Weight
+from torch_ref.diagnosis.backward.table import OUTER, Factor, Table, Term, Weight
 from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.diagnosis.mistakes.edits import (
     Edit,
@@ -25,7 +25,6 @@ from torch_ref.diagnosis.mistakes.sums import KINDS
 
 Found = Iterator[tuple[str, str, Edit]]
 End = Literal["last", "first"]
-_OUTER = {"weight_ih": Factor("x"), "weight_hh": Factor("h", -1)}
 
 
 def range_mistakes(table: Table) -> Found:
@@ -163,7 +162,7 @@ def _of_columns(end: End) -> Found:
         ("dx", "weight_ih", "inputs"),
         ("dh_carry", "weight_hh", "units of h[t-1]"),
     ):
-        of = _OUTER[kind]
+        of = OUTER[kind]
         without: Literal["without the first", "without the last"]
         without = "without the first" if end == "first" else "without the last"
         of_sum = [

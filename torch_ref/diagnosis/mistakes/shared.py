@@ -5,13 +5,12 @@ from collections.abc import Iterator
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.render import joined
-from torch_ref.diagnosis.backward.table import Factor, Term
+from torch_ref.diagnosis.backward.table import OUTER, Factor, Term
 from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised
 from torch_ref.diagnosis.mistakes.edits import Edit, Place, factor, function, plus, scaled, together
 from torch_ref.diagnosis.mistakes.sums import KINDS
 
 Found = Iterator[tuple[str, str, Edit]]
-_OUTER = {"weight_ih": Factor("x"), "weight_hh": Factor("h", -1), "bias": Factor("one")}
 _SUMMED = "summed over the units"
 
 
@@ -76,7 +75,7 @@ def _of_others(kinds: tuple[str, ...], function_of_dz: str) -> Iterator[Edit]:
     for kind in kinds:
         for gate, other in itertools.permutations(GATES, 2):
             dz = Factor(f"dz_{other}", function=function_of_dz)
-            yield plus(f"d{kind}.{gate}", Term((dz,), outer=_OUTER[kind]))
+            yield plus(f"d{kind}.{gate}", Term((dz,), outer=OUTER[kind]))
 
 
 def _in_another_place() -> Found:
