@@ -290,12 +290,14 @@ class _Whole:
         total = self.a.sum_over_steps(
             [left[..., t, :, :] for t in order], [right[..., t, :, :] for t in order]
         )
-        ends = np.cumsum([each.shape[-1] for each in columns])
-        return {
-            f"d{kind}.{gate}": block
-            for kind, of_kind in zip(OUTER, np.split(total, ends[:-1], axis=-1), strict=True)
-            for gate, block in zip(GATES, np.split(of_kind, len(GATES), axis=-2), strict=True)
-        }
+        found, start, hidden = {}, 0, self.q.sizes.H
+        for kind, each in zip(OUTER, columns, strict=True):
+            stop = start + each.shape[-1]
+            for n, gate in enumerate(GATES):
+                rows = slice(n * hidden, (n + 1) * hidden)
+                found[f"d{kind}.{gate}"] = total[..., rows, start:stop]
+            start = stop
+        return found
 
     def _outer(self, factor: Factor, left: Array) -> Array:
         """What a sum multiplies at every step, (..., T, B, P)."""

@@ -6,13 +6,20 @@ from dataclasses import replace
 from itertools import chain
 
 import numpy as np
+from numpy.typing import NDArray
 
 from torch_ref.diagnosis.backward.table import BEGIN, END, Equation, Factor, Steps, Table, Term
 from torch_ref.diagnosis.backward.words import TARGET_WORDS
 from torch_ref.diagnosis.evidence import PLAIN, Evidence, draw_case, gather
 from torch_ref.diagnosis.matching.one_part import confined_to, in_one_bias, in_some_layers
 from torch_ref.diagnosis.matching.several import marks_of
-from torch_ref.diagnosis.matching.single import distance, half_the_digits, share_used
+from torch_ref.diagnosis.matching.single import (
+    distances,
+    foretold_by,
+    half_the_digits,
+    near,
+    share_used,
+)
 from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.variant import Variant
@@ -61,39 +68,35 @@ def match_confined(
     wrong = [each for each in evidence if not each.right]
     marks = marks_of(subject, known, wrong, until)
     moves_all = marks.fits & np.all((~marks.right & ~marks.moved) == 0, axis=1)
-    movers = [known.mistakes[n] for n in np.flatnonzero(moves_all)]
+    chosen = np.flatnonzero(moves_all)
+    movers = [known.mistakes[n] for n in chosen]
     found: list[tuple[Mistake, float]] = []
     variant = subject.implementation.variant
-    bound = half_the_digits(subject)
     ways = (
         in_one_bias(known, variant, movers, evidence),
         in_some_layers(subject, known, np.flatnonzero(moves_all | ~marks.fits), evidence),
-        confined(known, variant, movers, _spans(subject, known, movers)),
+        confined(known, variant, movers, _spans(subject, known, chosen)),
     )
     for mistake in chain.from_iterable(way for way in ways if not found):
         if time.perf_counter() > until:
             break
         table = mistake.edit(known.table)
-        if all(distance(subject, known, table, each) <= bound for each in wrong):
+        if all(near(subject, known, table, each) for each in wrong):
             used = share_used(subject, table, evidence)
             if used is not None:
                 found.append((mistake, used))
     return found
 
 
-def _spans(
-    subject: Subject, known: Catalogue, mistakes: Sequence[Mistake]
-) -> list[Sequence[Steps]]:
-    """To which steps each mistake may be confined, by what a single step shows of it."""
+def _spans(subject: Subject, known: Catalogue, chosen: NDArray[np.intp]) -> list[Sequence[Steps]]:
+    """To which steps each mistake, by its index, may be confined, as a single step shows."""
     plain = gather(subject, draw_case(subject, PLAIN, 0))
     if plain is None or not plain.actual or len(plain.case.x) != 1:
-        return [_THERE_AT_T1 + _NOT_AT_T1] * len(mistakes)
-    bound = half_the_digits(subject)
-    spans: list[Sequence[Steps]] = []
-    for mistake in mistakes:
-        there = distance(subject, known, mistake.edit(known.table), plain) <= bound
-        spans.append(_THERE_AT_T1 * there + _NOT_AT_T1 * plain.right)
-    return spans
+        return [_THERE_AT_T1 + _NOT_AT_T1] * len(chosen)
+    foretold = foretold_by(known, plain)
+    away = distances(subject, [foretold[n] for n in chosen], plain)
+    there = away <= half_the_digits(subject)
+    return [_THERE_AT_T1 * bool(each) + _NOT_AT_T1 * plain.right for each in there]
 
 
 def confined(

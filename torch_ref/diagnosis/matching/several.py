@@ -29,10 +29,10 @@ from torch_ref.diagnosis.evidence import (
 )
 from torch_ref.diagnosis.matching.sets import NONE, ODD_CASES_OF_THREE, Bits, Marks, pairs, triples
 from torch_ref.diagnosis.matching.single import (
-    distance,
     foretold_by,
     half_the_digits,
     joint,
+    near,
     relative,
     share_used,
 )
@@ -260,7 +260,6 @@ def match_several(
     tell("two or three mistakes together")
     marks = marks_of(subject, known, evidence, until)
     together = _Together(subject, known, evidence, marks)
-    bound = half_the_digits(subject)
     for n, chosen in enumerate(_sets(marks, until)):
         if n % _TOLD == 0:
             tell(f"{_WORDS[len(chosen)]} mistakes together: {n} sets tried")
@@ -271,7 +270,7 @@ def match_several(
         for order in _orders(chosen, marks):
             mistakes = tuple(known.mistakes[n] for n in order)
             table = joint(mistakes, known)
-            if any(distance(subject, known, table, each) > bound for each in (*evidence, *further)):
+            if not all(near(subject, known, table, each) for each in (*evidence, *further)):
                 continue
             used = share_used(subject, table, [*evidence, *further])
             if used is not None:

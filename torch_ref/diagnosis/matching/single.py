@@ -46,11 +46,11 @@ def match_single(
     if not wrong:
         return []
     foretold = foretold_by(known, wrong[0])
-    distances = _distances(subject, foretold, wrong[0])
-    near = np.flatnonzero(distances <= half_the_digits(subject))
-    nearest = np.argsort(distances, kind="stable")[:_TRIED]
+    away = distances(subject, foretold, wrong[0])
+    fitting = np.flatnonzero(away <= half_the_digits(subject))
+    nearest = np.argsort(away, kind="stable")[:_TRIED]
     found = []
-    for n in sorted({*near.tolist(), *nearest.tolist()}):
+    for n in sorted({*fitting.tolist(), *nearest.tolist()}):
         used = share_used(subject, known.wrong[n], evidence)
         if used is not None:
             found.append((known.mistakes[n], used))
@@ -106,32 +106,40 @@ def half_the_digits(subject: Subject) -> float:
     return float(np.sqrt(np.finfo(subject.abilities.dtypes[0]).eps))
 
 
-def distance(subject: Subject, known: Catalogue, table: Table, evidence: Evidence) -> float:
-    """The greatest error of a tensor relative to its size; infinite where nothing fits.
+def near(subject: Subject, known: Catalogue, table: Table, evidence: Evidence) -> bool:
+    """Whether each gradient by a table is the implementation's to half the digits.
 
     What the table has in common with the catalogue's right one is computed once for each case.
     """
     right = _right(known, _Foretold(evidence.key, evidence.quantities))
     try:
         with np.errstate(all="ignore"):
-            found = gradients(table, evidence.quantities, beside=right)
+            foretold = gradients(table, evidence.quantities, beside=right)
+        found = fitted(subject, foretold, evidence)
     except ValueError:
-        return float("inf")
-    return float(_distances(subject, [found], evidence)[0])
+        return False
+    bound = half_the_digits(subject)
+    return all(
+        relative(found[name].ravel(), actual.ravel(), evidence.allowed[name].ravel()) <= bound
+        for name, actual in evidence.actual.items()
+    )
 
 
-def _distances(
+def distances(
     subject: Subject, foretold: Sequence[Mapping[str, Array] | None], evidence: Evidence
 ) -> NDArray[np.float64]:
-    """`distance` of many tables' gradients; None is infinitely far."""
+    """The greatest error of a tensor relative to its size, by each of many tables' gradients.
+
+    Of None, and where nothing fits, it is infinite.
+    """
     fitting: dict[int, Mapping[str, Array]] = {}
     for n, found in enumerate(foretold):
         with suppress(ValueError):
             if found is not None:
                 fitting[n] = fitted(subject, found, evidence)
-    distances = np.full(len(foretold), np.inf)
+    each_far = np.full(len(foretold), np.inf)
     if fitting:
-        distances[list(fitting)] = np.max(
+        each_far[list(fitting)] = np.max(
             [
                 relative(
                     np.stack([found[name].ravel() for found in fitting.values()]),
@@ -142,7 +150,7 @@ def _distances(
             ],
             axis=0,
         )
-    return distances
+    return each_far
 
 
 def relative(found: Array, actual: Array, allowed: Array) -> Array:

@@ -17,7 +17,7 @@ from torch_ref.diagnosis.backward.render import render_difference
 from torch_ref.diagnosis.backward.table import Table
 from torch_ref.diagnosis.backward.words import FUNCTION_WORDS
 from torch_ref.diagnosis.evidence import Evidence, budget_by, predicted
-from torch_ref.diagnosis.matching.single import distance, half_the_digits, share_used
+from torch_ref.diagnosis.matching.single import near, share_used
 from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake
 from torch_ref.diagnosis.mistakes.edits import Edit, Place, scaled, together
 from torch_ref.harness.judge import Subject
@@ -150,7 +150,6 @@ def match_unknown(
         until: when to give up, by time.perf_counter.
     """
     everything = [*evidence, *further]
-    bound = half_the_digits(subject)
     for family in families(known):
         if time.perf_counter() > until:
             return None
@@ -158,7 +157,7 @@ def match_unknown(
             if family.limit and number <= 0:
                 continue
             table = family.table(number)
-            if any(distance(subject, known, table, each) > bound for each in everything):
+            if not all(near(subject, known, table, each) for each in everything):
                 continue
             used = share_used(subject, table, everything)
             if used is not None:
