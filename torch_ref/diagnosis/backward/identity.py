@@ -58,10 +58,12 @@ def signer(
         points, others = beside(inputs)
         return gradients(table, points, FIELD, beside=others)
 
+    bounded = loss and not linear  # there I is V, which is H
+
     def sign(table: Table) -> bytes:
         digest = hashlib.sha256()
         try:
-            values = found(table, _INPUTS)
+            values = found(table, _SIZES.H if bounded else _INPUTS)
         except ValueError:
             digest.update(b"I = H")
             values = found(table, _SIZES.H)
