@@ -52,12 +52,6 @@ def _member(number: int) -> Function:
     return only
 
 
-def _last_member(a: Arithmetic, y: Array) -> Array:
-    kept = np.zeros_like(y)
-    kept[..., -1:, :] = y[..., -1:, :]
-    return kept
-
-
 def _but_in(unit: int, there: int | None, elsewhere: int | None) -> Function:
     """A quantity with a number in the place of it in one unit, or in all others; None is itself."""
 
