@@ -9,7 +9,7 @@ import manual_lstm as ml
 from torch_ref.harness.campaign import check_implementation
 from torch_ref.harness.checks import CHECKS, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.search import search
 from torch_ref.harness.subject import subject_of
 

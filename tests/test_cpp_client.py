@@ -31,7 +31,7 @@ from torch_ref import (
 from torch_ref.cli import main
 from torch_ref.compare.diff import run_twin
 from torch_ref.harness import clients
-from torch_ref.harness.exchange import load_case, load_result, save_case
+from torch_ref.harness.exchange.files import load_case, load_result, save_case
 from torch_ref.harness.program import ProgramCrashed, run_program
 from torch_ref.oracles.case import Results
 

@@ -28,14 +28,14 @@ from exchange_files import (
 )
 
 from torch_ref.compare.diff import run_manual
-from torch_ref.harness.exchange import (
+from torch_ref.harness.exchange.files import (
     load_case,
     load_result,
     read_case,
     save_case,
     save_result,
 )
-from torch_ref.harness.exchange_rules import OPTIONAL_RESULTS
+from torch_ref.harness.exchange.rules import OPTIONAL_RESULTS
 
 CASES = {
     "stack": stack_case,

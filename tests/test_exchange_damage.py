@@ -30,8 +30,8 @@ from hypothesis import strategies as st
 
 from manual_lstm import alphabet
 from torch_ref import character_case
-from torch_ref.harness import archive
-from torch_ref.harness.exchange import (
+from torch_ref.harness.exchange import archive
+from torch_ref.harness.exchange.files import (
     load_case,
     save_case,
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from exchange_files import arrays_of, assert_same_bits, loss_case
 
-from torch_ref.harness.exchange import load_case, save_case
+from torch_ref.harness.exchange.files import load_case, save_case
 
 
 def test_an_empty_folder_is_filled_and_one_that_holds_anything_is_not(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from manual_lstm import init_params
 from torch_ref import Case, autograd_vjp, compare_gradients, error_budget, run_case
-from torch_ref.harness.arrange import unequal_parts
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.presets import (
+from torch_ref.harness.layouts.arrange import unequal_parts
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.presets import (
     BIAS_NEURON,
     COLUMNS,
     COURSE,

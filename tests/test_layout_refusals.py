@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from manual_lstm import init_params
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.presets import BIAS_NEURON, COLUMNS, FLAT, KERAS, ONNX, TORCH, preset
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.presets import BIAS_NEURON, COLUMNS, FLAT, KERAS, ONNX, TORCH, preset
 
 
 def params(inputs=3, hidden=2, layers=1):

@@ -14,11 +14,10 @@ from torch_ref import Case, autograd_vjp, error_budget, run_case
 from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.diagnosis.mistakes.planted import planted_loss
 from torch_ref.harness.contract import Implementation
-from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion
-from torch_ref.harness.layout_names import layouts_with_shapes
-from torch_ref.harness.layout_search import find_layout
-from torch_ref.harness.presets import (
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.names import layouts_with_shapes
+from torch_ref.harness.layouts.presets import (
     BASIC_LSTM_CELL,
     BIAS_NEURON,
     COLUMNS,
@@ -26,6 +25,7 @@ from torch_ref.harness.presets import (
     FLAX,
     PRESETS,
 )
+from torch_ref.harness.layouts.search import find_layout
 
 ORDERS = ["".join(order) for order in permutations("ifgo")]
 

@@ -13,11 +13,11 @@ from test_layout import layouts
 from torch_ref import diagnose, preset
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
 from torch_ref.diagnosis.mistakes.planted import planted_vjp
-from torch_ref.harness.arrange import FIRST_PART
 from torch_ref.harness.contract import Implementation
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.layout_words import array_name, differs, element_of, in_their_words
-from torch_ref.harness.presets import KERAS, PRESETS
+from torch_ref.harness.layouts.arrange import FIRST_PART
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.presets import KERAS, PRESETS
+from torch_ref.harness.layouts.words import array_name, differs, element_of, in_their_words
 from torch_ref.reports.names import element_name
 
 KINDS = ("weight_ih", "weight_hh", "bias")

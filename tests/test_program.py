@@ -19,7 +19,7 @@ from exchange_files import assert_same_bits, loss_case
 from torch_ref import Case
 from torch_ref.compare.diff import run_manual
 from torch_ref.harness import program as program_module
-from torch_ref.harness.exchange import save_result
+from torch_ref.harness.exchange.files import save_result
 from torch_ref.harness.program import (
     LAST_LINES,
     MalformedResult,

@@ -33,7 +33,7 @@ from torch_ref.diagnosis.mistakes.planted import planted_vjp
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.dump import check_dump
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.equations import is_step_gradient, solve
 from torch_ref.oracles.truth import truth

@@ -11,7 +11,7 @@ from exchange_files import assert_same_bits, stack_case
 import manual_lstm
 from torch_ref import Implementation, check_implementation
 from torch_ref.compare.diff import run_manual
-from torch_ref.harness.layout_fields import LayoutFields
+from torch_ref.harness.layouts.fields import LayoutFields
 from torch_ref.harness.program import run_program
 from torch_ref.reports.as_json import check_json
 

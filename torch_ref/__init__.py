@@ -37,9 +37,14 @@ if TYPE_CHECKING:
     from torch_ref.harness.campaign import check_implementation
     from torch_ref.harness.cases import character_case
     from torch_ref.harness.contract import Implementation
-    from torch_ref.harness.exchange import load_case, load_result, save_case, save_result
-    from torch_ref.harness.layout import Layout
-    from torch_ref.harness.presets import preset
+    from torch_ref.harness.exchange.files import (
+        load_case,
+        load_result,
+        save_case,
+        save_result,
+    )
+    from torch_ref.harness.layouts.layout import Layout
+    from torch_ref.harness.layouts.presets import preset
     from torch_ref.harness.pytest_checks import parametrize_with_checks
     from torch_ref.harness.strategies import cases, parameters
     from torch_ref.oracles.case import Case, run_case
@@ -101,9 +106,14 @@ _NAMES = {
     "torch_ref.harness.campaign": ("check_implementation",),
     "torch_ref.harness.cases": ("character_case",),
     "torch_ref.harness.contract": ("Implementation",),
-    "torch_ref.harness.exchange": ("load_case", "load_result", "save_case", "save_result"),
-    "torch_ref.harness.layout": ("Layout",),
-    "torch_ref.harness.presets": ("preset",),
+    "torch_ref.harness.exchange.files": (
+        "load_case",
+        "load_result",
+        "save_case",
+        "save_result",
+    ),
+    "torch_ref.harness.layouts.layout": ("Layout",),
+    "torch_ref.harness.layouts.presets": ("preset",),
     "torch_ref.harness.pytest_checks": ("parametrize_with_checks",),
     "torch_ref.harness.strategies": ("cases", "parameters"),
     "torch_ref.oracles.case": ("Case", "run_case"),

@@ -18,9 +18,9 @@ from torch_ref import Case, Layout, Variant, run_case, torch_lstm_vjp
 from torch_ref.compare.diff import run_manual, run_twin
 from torch_ref.diagnosis.backward.interpreter import run_table
 from torch_ref.diagnosis.backward.table import backward_table
-from torch_ref.harness.arrange import axes_from
-from torch_ref.harness.layout_rules import NEURON_SIDE, roles
-from torch_ref.harness.presets import PRESETS
+from torch_ref.harness.layouts.arrange import axes_from
+from torch_ref.harness.layouts.presets import PRESETS
+from torch_ref.harness.layouts.rules import NEURON_SIDE, roles
 from torch_ref.oracles.case import Results, stack_cases
 from torch_ref.oracles.variant import STANDARD
 

@@ -21,7 +21,7 @@ from torch_ref.cli.window import (
     TextFile,
     Window,
 )
-from torch_ref.harness.exchange import save_case
+from torch_ref.harness.exchange.files import save_case
 from torch_ref.reports.as_json import write_json
 
 

@@ -28,10 +28,10 @@ from torch_ref.harness.campaign import CheckReport, check_implementation, crash_
 from torch_ref.harness.checks import CHECKS, check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.dump import check_dump
-from torch_ref.harness.exchange import load_case
+from torch_ref.harness.exchange.files import load_case
 from torch_ref.harness.failing import save_failing
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.presets import preset
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
 from torch_ref.harness.theirs import is_theirs, raised, theirs
 from torch_ref.reports.as_json import check_json, write_json

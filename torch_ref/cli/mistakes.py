@@ -12,7 +12,7 @@ from torch_ref.cli.window import HeadOrNone
 from torch_ref.diagnosis.blind_spots import blind_spots
 from torch_ref.diagnosis.forward.mistakes import forward_mistakes
 from torch_ref.diagnosis.mistakes.catalogue import Mistake, catalogue
-from torch_ref.harness.exchange import load_case
+from torch_ref.harness.exchange.files import load_case
 from torch_ref.oracles.variant import STANDARD
 from torch_ref.reports.as_json import write_json
 from torch_ref.reports.diagnosis import blindness_text

@@ -36,9 +36,9 @@ from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject, given_case
-from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import with_layout_found
-from torch_ref.harness.layout_words import in_their_words
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.words import in_their_words
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.case import Case
 

@@ -15,7 +15,7 @@ from torch_ref.diagnosis.backward.table import Table
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import loud_head, sized_case
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of, rounding_as
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array, is_step_gradient
 

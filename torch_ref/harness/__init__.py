@@ -1,1 +1,1 @@
-"""Cases to compare on, drawn or built."""
+"""Running somebody's LSTM: its contract and layout, the cases and checks, the exchange files."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import Answer, Implementation, run_implementation
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.meant import half_done
 from torch_ref.harness.theirs import it_raises
 from torch_ref.oracles.case import Case

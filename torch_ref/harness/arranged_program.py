@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from torch_ref.harness.exchange import own_sizes
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.exchange.files import own_sizes
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.program import run_program
 from torch_ref.oracles.case import Case, Results
 

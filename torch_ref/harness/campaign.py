@@ -24,8 +24,8 @@ from torch_ref.harness.checks import (
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
-from torch_ref.harness.layout import Layout
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.program import MalformedResult, ProgramTimedOut
 from torch_ref.harness.search import UNJUDGED, Failure, Found, raising_cases, search, try_check
 from torch_ref.harness.subject import subject_of

@@ -27,7 +27,7 @@ from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
 from torch_ref.harness.arranged_program import run_arranged_program
 from torch_ref.harness.cases import with_head
 from torch_ref.harness.given import restricted, without_biases
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.signature import arguments_taken, check_parameters, parameters
 from torch_ref.harness.theirs import theirs
 from torch_ref.oracles.case import Case, Results

@@ -11,7 +11,7 @@ from torch_ref.compare.errors import compare_gradients
 from torch_ref.harness.abilities import described
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.checks import check_gradients
-from torch_ref.harness.exchange import load_case, load_result
+from torch_ref.harness.exchange.files import load_case, load_result
 from torch_ref.harness.search import Failure
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import is_step_gradient, solve

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from torch_ref.harness.exchange import save_case
+from torch_ref.harness.exchange.files import save_case
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.variant import STANDARD
 

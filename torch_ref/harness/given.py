@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case
 
 

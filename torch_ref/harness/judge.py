@@ -19,7 +19,7 @@ from torch_ref.harness.contract import (
     run_implementation,
 )
 from torch_ref.harness.given import restricted, without_biases
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import Arithmetic, is_step_gradient, solve
 from torch_ref.oracles.truth import truth

@@ -8,9 +8,9 @@ from torch_ref.compare.budget import error_budget
 from torch_ref.harness.abilities import probe
 from torch_ref.harness.contract import Implementation, forward_of, states_taken
 from torch_ref.harness.given import restricted
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.layout_search import OUTPUTS, LayoutFinding, find_layout
-from torch_ref.harness.presets import PRESETS
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.presets import PRESETS
+from torch_ref.harness.layouts.search import OUTPUTS, LayoutFinding, find_layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.truth import truth
 

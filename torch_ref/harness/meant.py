@@ -14,7 +14,7 @@ from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.harness.contract import Implementation, read_outputs, run_implementation
 from torch_ref.harness.given import restricted, without_biases
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.truth import truth
 

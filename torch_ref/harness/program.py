@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_lstm.model import Head
-from torch_ref.harness.exchange import load_result, save_case
+from torch_ref.harness.exchange.files import load_result, save_case
 from torch_ref.oracles.case import Case, Results
 
 LAST_LINES = 20
@@ -91,7 +91,7 @@ def run_program(
     sizes: Mapping[str, int] | None = None,
     head: Head | None = None,
 ) -> Results:
-    """What a program makes of a case; see torch_ref/harness/exchange.py for the files.
+    """What a program makes of a case; see torch_ref/harness/exchange/files.py for the files.
 
     Args:
         command: "./prog {case} {result}", split as a shell would but run without one, in the

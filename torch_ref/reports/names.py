@@ -3,8 +3,8 @@
 from typing import Any
 
 from manual_lstm.params import GATES
-from torch_ref.harness.layout_fields import LayoutFields
-from torch_ref.harness.layout_words import differs, element_of
+from torch_ref.harness.layouts.fields import LayoutFields
+from torch_ref.harness.layouts.words import differs, element_of
 from torch_ref.oracles.equations import is_step_gradient
 from torch_ref.oracles.variant import PEEPHOLES
 

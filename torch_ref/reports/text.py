@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from torch_ref.compare.errors import Comparison, Sharpness, TensorError
-from torch_ref.harness.layout_fields import LayoutFields
+from torch_ref.harness.layouts.fields import LayoutFields
 from torch_ref.reports.names import element_name
 
 COLUMNS = ("tensor", "shape", "max abs", "max rel", "ULP", "allowed", "used", "worst element")

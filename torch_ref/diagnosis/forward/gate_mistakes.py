@@ -8,7 +8,7 @@ from typing import Any
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.words import GATE_WORDS
 from torch_ref.diagnosis.forward.lines import Joined, Lines
-from torch_ref.harness.arrange import FIRST_PART
+from torch_ref.harness.layouts.arrange import FIRST_PART
 
 LinesEdit = Callable[[Lines], Lines]
 # identifier, sentence, equation, the wrong line, the right one, and what makes the one of the other

@@ -19,7 +19,7 @@ from torch_ref.diagnosis.matching.single import Finding, half_the_digits
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.judge import Subject, expected_of, given_case, precision_of
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array
 

@@ -7,7 +7,7 @@ from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.render import joined
 from torch_ref.diagnosis.evidence import Evidence, held_open, no_output_weights, zero
 from torch_ref.diagnosis.locating.probing import Change, Probes, as_asked
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case
 
 

@@ -7,8 +7,8 @@ import re
 from dataclasses import fields
 
 from manual_lstm.params import GATES
-from torch_ref.harness.layout_fields import LayoutFields
-from torch_ref.harness.layout_params import BIASES, letters_of
+from torch_ref.harness.layouts.fields import LayoutFields
+from torch_ref.harness.layouts.params import BIASES, letters_of
 
 # Which part of a layer stands for an array of ours: see layout_params.
 _LETTERS = {"weight_ih": "w", "weight_hh": "u", "bias": "bp", "bias_hh": "q"}

@@ -8,8 +8,8 @@ import numpy as np
 
 from manual_lstm.arrays import Gradients
 from manual_lstm.params import GATES
-from torch_ref.harness.arrange import Array, axes_from, copy
-from torch_ref.harness.layout_fields import LayoutFields
+from torch_ref.harness.layouts.arrange import Array, axes_from, copy
+from torch_ref.harness.layouts.fields import LayoutFields
 
 
 def take_steps(layout: LayoutFields, rest: dict[str, Any], own: Collection[str]) -> Gradients:

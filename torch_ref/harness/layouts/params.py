@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from manual_lstm.arrays import Params
 from manual_lstm.params import GATES, lstm_sizes
-from torch_ref.harness.arrange import copy, pack_gates, unequal_parts, unpack_gates
-from torch_ref.harness.layout_fields import LayoutFields
-from torch_ref.harness.layout_rules import IN_MATRIX, roles
+from torch_ref.harness.layouts.arrange import copy, pack_gates, unequal_parts, unpack_gates
+from torch_ref.harness.layouts.fields import LayoutFields
+from torch_ref.harness.layouts.rules import IN_MATRIX, roles
 
 Array = NDArray[Any]
 # A variant's peephole weights (H,) keep their names and shapes in every layout.

@@ -1,6 +1,6 @@
 """The arrangements that people meet: libraries, courses, and the bias-neuron style."""
 
-from torch_ref.harness.layout import Layout
+from torch_ref.harness.layouts.layout import Layout
 
 # torch.nn.LSTM(batch_first=False).state_dict(): the bias counts as the sum of two.
 TORCH = Layout(bias="pair", bias_ih="bias_ih_l{layer}")

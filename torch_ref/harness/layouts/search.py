@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from manual_lstm.arrays import Params
 from manual_lstm.params import lstm_sizes
 from torch_ref.compare.errors import compare_gradients
-from torch_ref.harness import layout_rules
-from torch_ref.harness.arrange import in_words
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.layout_names import layouts_with_shapes
+from torch_ref.harness.layouts import rules as layout_rules
+from torch_ref.harness.layouts.arrange import in_words
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.names import layouts_with_shapes
 
 Array = NDArray[Any]
 OUTPUTS = ("loss", "y", "h_n", "c_n")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from manual_lstm.arrays import check_array, check_count, check_finite, check_targets
-from torch_ref.harness.npy import Array
+from torch_ref.harness.exchange.npy import Array
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.variant import PEEPHOLES, Variant
 

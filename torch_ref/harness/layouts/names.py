@@ -9,9 +9,9 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from torch_ref.harness.layout import Layout
-from torch_ref.harness.layout_fields import BiasNeuron, BiasPlace, BiasShape, Gates, Matrices
-from torch_ref.harness.layout_rules import IN_MATRIX, roles
+from torch_ref.harness.layouts.fields import BiasNeuron, BiasPlace, BiasShape, Gates, Matrices
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.rules import IN_MATRIX, roles
 
 Shape = tuple[int, ...]
 # What people call the gates. Where three are known, the fourth is the candidate, whatever its name.

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from string import Formatter
 from typing import Any, get_args
 
-from torch_ref.harness.arrange import in_words
-from torch_ref.harness.layout_fields import (
+from torch_ref.harness.layouts.arrange import in_words
+from torch_ref.harness.layouts.fields import (
     BiasNeuron,
     BiasPlace,
     BiasShape,

@@ -2,7 +2,7 @@
 
 A case is case.json and the arrays of `Case` under their own names; a result is result.json and
 "loss" or "y", the last states, and the gradients under "d" + name. Either is a folder of .npy
-files, an .npz or a .safetensors: torch_ref/harness/archive.py.
+files, an .npz or a .safetensors: torch_ref/harness/exchange/archive.py.
 
 case.json has format "manual-lstm-case", version 1, sizes (T, B, I, H, L and, with a head, V),
 dtype, head ("linear", "bounded" or null), reduction ("mean" or null), layout and variant: objects
@@ -21,8 +21,9 @@ import numpy as np
 
 from manual_lstm.model import Head
 from manual_lstm.params import lstm_sizes
-from torch_ref.harness.archive import open_archive, write_archive
-from torch_ref.harness.exchange_rules import (
+from torch_ref.harness.exchange.archive import open_archive, write_archive
+from torch_ref.harness.exchange.npy import Array
+from torch_ref.harness.exchange.rules import (
     AXES,
     CASE_FORMAT,
     RESULT_FORMAT,
@@ -38,7 +39,6 @@ from torch_ref.harness.exchange_rules import (
     result_shapes,
     step_shapes,
 )
-from torch_ref.harness.npy import Array
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.variant import STANDARD, Variant
 

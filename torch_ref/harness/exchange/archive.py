@@ -25,7 +25,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from torch_ref.harness.npy import (
+from torch_ref.harness.exchange.npy import (
     Array,
     ArrayHeader,
     little_endian,

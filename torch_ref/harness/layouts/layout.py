@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from manual_lstm.arrays import Gradients, Params
-from torch_ref.harness import layout_params, layout_rules
-from torch_ref.harness.arrange import axes_from, axes_to, copy
-from torch_ref.harness.layout_fields import LayoutFields
-from torch_ref.harness.layout_steps import take_steps
+from torch_ref.harness.layouts import params as layout_params
+from torch_ref.harness.layouts import rules as layout_rules
+from torch_ref.harness.layouts.arrange import axes_from, axes_to, copy
+from torch_ref.harness.layouts.fields import LayoutFields
+from torch_ref.harness.layouts.steps import take_steps
 
 Array = NDArray[Any]
 

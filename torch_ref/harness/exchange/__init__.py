@@ -1,0 +1,1 @@
+"""Cases and results as files that any language can read and write."""

@@ -1,0 +1,1 @@
+"""How others arrange weights, sequences and states, and what ours are in such an arrangement."""
