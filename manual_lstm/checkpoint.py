@@ -200,7 +200,8 @@ def _replace(path: Path, content: bytes) -> None:
             new.write(content)
             new.flush()
             os.fsync(new.fileno())
-            temporary.chmod(0o644)
+            os.umask(umask := os.umask(0))
+            temporary.chmod(0o666 & ~umask)  # as open() would
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)

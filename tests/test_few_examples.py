@@ -106,6 +106,28 @@ def test_a_failing_case_that_stays_large() -> None:
     assert found.failure.case.x.shape == found.failure.case.h0.shape == (1, 1, 1)
 
 
+def test_a_precision_that_no_case_has() -> None:
+    """A wrong gradient in float32 only, with a single example for all the checks."""
+
+    def twice(gradient: Any, params: Any, x: Any, *rest: Any) -> Any:
+        return gradient * gradient.dtype.type(1 + (x.dtype == np.float32 and len(x) > 1))
+
+    report = check_implementation(changed("dweight_hh_l0", twice), examples=1)
+    assert "check_gradients" in {failure.check for failure in report.failures}
+
+
+def test_a_gradient_that_is_not_always_returned() -> None:
+    """Left out at T=2, where the gradients of two windows are added up: no crash of its own."""
+
+    def without(pullback: Any, params: Any, x: Any, h0: Any, c0: Any, upstream: Any) -> Any:
+        found = pullback(*upstream)
+        return {name: found[name] for name in found if len(x) != 2 or name != "dweight_ih_l0"}
+
+    report = check_implementation(mistaken(without), examples=20)
+    assert report.verdict == "disagree"
+    assert not [failure.sentence for failure in report.failures if failure.error is not None]
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_a_first_case_that_the_check_is_not_for(check: Any) -> None:
     """It has the sizes of the check and of the implementation, its dtypes, and no zero."""

@@ -226,6 +226,25 @@ def test_stack_is_right_and_has_no_finding() -> None:
     assert not diagnosis.wrong, diagnosis.located
 
 
+def test_wrong_layer_of_a_stack_without_states_that_is_sent_to_its_sums() -> None:
+    """dweight_hh is right at T=1, where h0 is zero, although dz is wrong."""
+
+    def vjp(params: Any, x: Any) -> Any:
+        zero = np.zeros((len(params) // 3, x.shape[1], params["weight_hh_l0"].shape[1]), x.dtype)
+        old, new, *_ = PLANTED["only the cell's gradient of the upper layer"]
+        (y, *_), pullback = made(old, new)(params, x, zero, zero)
+
+        def back(dy: Any) -> Any:
+            found = pullback(dy, zero, zero)
+            return {name: value for name, value in found.items() if name not in ("dh0", "dc0")}
+
+        return y, back
+
+    told = located(vjp).located
+    assert "is right: look at its sums" not in told, told
+    assert "Layer 1 itself is wrong." in told, told
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -356,5 +375,7 @@ def test_factor_of_each_gradient_that_is_clipped_by_its_own_norm() -> None:
         return outputs, clipped
 
     told = located(vjp).located
-    assert re.search(r"of dweight_ih_l0 0\.\d+ times and of dweight_hh_l0 0\.\d+ times what", told)
+    assert re.search(
+        r"of dweight_ih_l0 is 0\.\d+ times and of dweight_hh_l0 is 0\.\d+ times what", told
+    )
     assert "the sum over the steps is wrong, equation (18)" in told

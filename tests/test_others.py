@@ -150,7 +150,7 @@ PLANTED = [
      ["weight[f].from i"]),
     # dc written out where it is used
     ("columns", "dc_next * ft + through", "dc_next * ft + (1 - np.tanh(c_next)) * ot",
-     ["dc.1-y, where what the cell's gradient hands to t-1 is computed only"]),
+     ["dc.1-y, only where what the cell's gradient hands to t-1 is computed"]),
     ("columns", "da[:, :, t] + da_prevt", "da[:, :, t]", ["dh[1] * 0"]),
     ("columns", "+ da_prevt, dc_prevt, caches[t]", "+ da_prevt, dc_prevt, caches[t - 1]",
      ["cache.t-1 wrap"]),

@@ -200,7 +200,9 @@ def test_a_file_that_is_read_or_written_as_another_too(tmp_path, monkeypatch):
     require_apart({"--text": "text", "--json": "-", "--html": "-"})
     require_apart({"--text": "a", "--json": "b", "--monitor": None, "--plot": None})
     require_apart({"--history": "/dev/null", "--monitor": "/dev/null"})
-    require_apart({"--case": str(tmp_path), "--dump": str(tmp_path)})
+    require_apart({"--case": str(tmp_path), "--dump": str(tmp_path), "--json": "new"})
+    with pytest.raises(ValueError, match=r"^--json is 'text', which is the file of --case too: "):
+        require_apart({"--case": str(tmp_path), "--json": "text"})
 
 
 def test_half_a_report(tmp_path, monkeypatch):

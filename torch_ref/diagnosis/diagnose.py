@@ -145,8 +145,8 @@ def _nothing_returned(evidence: Sequence[Evidence]) -> str:
         return ""
     return (
         "Every gradient is exactly 0 in every case: is the LSTM run, is what it computes returned, "
-        "is nothing that it is divided by divided in whole numbers, and is nothing multiplied by "
-        "a carry that begins with 0?"
+        "is a factor such as 1 / (T B) computed in whole numbers, or is all multiplied by a carry "
+        "that begins with 0?"
     )
 
 

@@ -214,8 +214,11 @@ def _works_square(implementation: Implementation, dtype: str) -> str:
 
 def square_note(implementation: Implementation) -> str:
     """How to say that it is bound to I = H, for what raises elsewhere and runs there; else ""."""
+    case = probe(implementation, implementation.dtype or "float64", I=3)
+    if case.x.shape[-1] != case.h0.shape[-1]:  # bound to other sizes
+        return ""
     try:
-        run_implementation(implementation, probe(implementation, "float64", I=3))
+        run_implementation(implementation, case)
     except Exception:
         return ""
     return f"With I = H it runs: if it is bound to that, {_BOUND}."

@@ -35,6 +35,11 @@ def require(comparison: Comparison, sentence: str) -> Comparison:
     raise CheckFailed(f"{sentence}: {', '.join(wrong) or 'nothing was returned'}.", comparison)
 
 
+def _require_there(name: str, results: Results) -> None:
+    if name not in results:
+        raise CheckFailed(f"{name} is not returned in every case.")
+
+
 def _require_shape(name: str, array: FloatArray, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise CheckFailed(f"{name} has shape {array.shape} but must be {shape}.")
@@ -44,6 +49,7 @@ def require_shapes(names: Iterable[str], like: Results, *all_results: Results) -
     """That results of several calls can be added up: another shape is no crash of that."""
     for name in names:
         for results in all_results:
+            _require_there(name, results)
             _require_shape(name, np.asarray(results[name]), np.shape(like[name]))
 
 
@@ -65,5 +71,6 @@ def require_sound(name: str, array: FloatArray, shape: tuple[int, ...], dtype: n
 def with_sound_states(results: Results, case: Case) -> Results:
     """Results whose states can be handed on to another call: a wrong one is no crash of that."""
     for name in ("h_n", "c_n", "dh0", "dc0"):
+        _require_there(name, results)
         require_sound(name, np.asarray(results[name]), case.h0.shape, case.dtype)
     return results

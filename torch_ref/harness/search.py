@@ -81,7 +81,7 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
     tensors: list[TensorError] = []
     count = refused = 0
     give_up = float("inf")
-    for case in (*raising_cases(check, subject), *full_cases(check, subject, seed)[:examples]):
+    for case in (*raising_cases(check, subject), *full_cases(check, subject, seed)):
         found = try_check(check, subject, case)
         count += found.examples
         refused += found.refused

@@ -90,8 +90,13 @@ STANDARD = Variant()
 
 
 def check_peepholes(params: Params, variant: Variant) -> None:
-    """ValueError unless each layer has its three peephole weights, or no layer where none may."""
+    """ValueError unless each layer has its three peephole weights, or no layer where none may.
+
+    Weights in another layout, whose names are its own, are not looked at.
+    """
     layers = [name.removeprefix("weight_hh") for name in params if name.startswith("weight_hh_l")]
+    if not layers:
+        return
     expected = [kind + layer for layer in layers for kind in PEEPHOLES if variant.peepholes]
     for name in expected:
         if name not in params:

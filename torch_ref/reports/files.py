@@ -38,19 +38,21 @@ def require_apart(files: Mapping[str, str | None]) -> None:
     """Before any work: whether what is read and what is written are files of their own.
 
     Args:
-        files: by the option that names each. None, "-", and what is there but is no file, as a
-            device or a folder, count as none.
+        files: by the option that names each, a folder for all the files in it. None, "-", and
+            what is there but is neither, as a device, count as none.
 
     Raises:
         ValueError: two of them are the same file, so that one would be lost.
     """
     options: dict[str, str] = {}
-    for option, target in files.items():
-        if target is None or target == "-":
-            continue
+    given = {o: t for o, t in files.items() if t is not None and t != "-"}
+    folders = {Path(t).resolve(): o for o, t in given.items() if os.path.isdir(t)}
+    for option, target in given.items():
         if os.path.exists(target) and not os.path.isfile(target):
             continue
-        other = options.setdefault(os.path.realpath(target), option)
+        path = Path(target).resolve()
+        inside = [folders[each] for each in path.parents if each in folders and path.exists()]
+        other = inside[0] if inside else options.setdefault(str(path), option)
         if other != option:
             raise ValueError(
                 f"{option} is {target!r}, which is the file of {other} too: choose another."
@@ -86,7 +88,8 @@ def write_whole(text: str, target: str, option: str) -> None:
             try:
                 file.write(text)
                 file.flush()
-                temporary.chmod(0o644)
+                os.umask(umask := os.umask(0))
+                temporary.chmod(0o666 & ~umask)  # as open() would
                 os.replace(temporary, path)
             except BaseException:  # Ctrl-C too leaves nothing behind
                 temporary.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ _FUNCTIONS = {
     "of the next unit": "{y} of unit j+1",
     "of the previous unit": "{y} of unit j-1",
     "of the first unit": "{y} of unit 0",
-    "how many": "len({y})",
+    "how many": "{y}.shape[-1]",
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
 _AGAIN: Mapping[Again, str] = {
@@ -151,7 +151,9 @@ def _term(term: Term, variant: Variant) -> tuple[str, bool]:
         text = f"{_in_product(text)} @ {_weight(term.weight)}"
     if term.after is not None:
         text = f"{text} * {_factor(term.after, variant)}"
-    if term.outer is not None and term.outer.name != "one":
+    if term.outer is not None and term.outer.function == "how many":
+        text = f"{_factor(term.outer, variant)} * {text}"
+    elif term.outer is not None and term.outer.name != "one":
         left, right = f"{_in_product(text)}.T", _factor(term.outer, variant)
         text = f"{left} @ {_in_product(right)}"
         text = f"({text}).T" if term.transposed else text

@@ -126,8 +126,8 @@ def _factors(evidence: Evidence) -> str:
         factors.setdefault(f"{factor:.4g}", []).append(name)
     if not factors:
         return ""
-    each = [f"of {joined(names)} {factor} times" for factor, names in factors.items()]
-    return f"Every element is, {joined(each)} what it must be."
+    each = [f"of {joined(names)} is {factor} times" for factor, names in factors.items()]
+    return f"Every element {joined(each)} what it must be."
 
 
 def _cut_off(evidence: Evidence) -> str:
@@ -201,12 +201,14 @@ def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
     one_step, top = len(evidence.case.x) == 1, len(evidence.case.h0) - 1
     for k in range(top, -1, -1):
         sums = [n for n in evidence.actual if n.endswith(f"_l{k}") and n.startswith(_SUMS)]
+        if not evidence.case.h0[k].any():  # what is wrong at t=0 alone is not in h0's share
+            sums = [n for n in sums if not n.startswith("dweight_hh") or n in evidence.wrong]
         own = [name for name in sums if name in evidence.wrong]
         handed = [n for n in ("dh0", "dc0") if n in evidence.wrong and evidence.off(n)[k].any()]
         below_right = "dx" in evidence.actual and "dx" not in evidence.wrong and not handed
         if own and (below_right or len(own) < len(sums)):  # a wrong dz is in each of them
             return f"Every dz of layer {k} is right: look at its sums, equation (18)."
-        if own and k < top and _gates(evidence, k) == set(GATES):
+        if own and k < top and _gates(evidence, k) | silent_gates(evidence, k, 0) == set(GATES):
             above = (
                 "Layer 0 is wrong, those above it are right" if k == 0 else f"Layer {k} is wrong"
             )

@@ -125,7 +125,7 @@ def confined(
         for user in _SPLIT:
             table = _in_user(known.table, wrong, user)
             if table is not None:
-                words = f"where {TARGET_WORDS[user]} is computed only"
+                words = f"only where {TARGET_WORDS[user]} is computed"
                 yield confined_to(mistake, table, known.table, variant, words)
 
 

@@ -1,6 +1,7 @@
 """A factor or a term too many, a stale buffer, one side of a gate's two matrices."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.table import DERIVATIVE, Factor, Table, Term
@@ -44,6 +45,7 @@ def _factors(table: Table, squashes: bool) -> Found:
     }
     for place, words in parts.items():
         names = {each.name for each in table[place.target].terms[place.term].factors}
+        names |= {"c"} if "c_out" in names and not squashes else set()
         for new in quantities:
             if new.name not in names:
                 shown = name_of(new, squashes)
@@ -109,10 +111,8 @@ def _at_first(table: Table, place: Place, number: int | None, new: Factor) -> Ed
     """Another factor at t=0, or where `number` is None another outer one."""
     wrong = outer(place, new) if number is None else factor(place, number, new)
     term = wrong(table)[place.target].terms[place.term]
-    alone = plus(place.target, term)(table)[place.target].terms[-1]
     return together(
-        change(place, steps="not the first"),
-        plus(place.target, Term(alone.factors, outer=alone.outer, steps="first")),
+        change(place, steps="not the first"), plus(place.target, replace(term, steps="first"))
     )
 
 
@@ -128,10 +128,11 @@ def _pairings() -> Found:
             sums = {"dweight_ih": x, "dweight_hh": h}
             cut = [change(Place(f"{d}.{g}"), steps=steps) for d in (*sums, "dbias") for g in gates]
             moved = [outer(Place(f"{d}.{g}"), new) for d, new in sums.items() for g in gates]
+            others = "x[t-1] and h[t-2]" if by < 0 else "x[t+1] and h[t]"
             yield (
                 f"joined{f'[{gates[0]}]' if of else ''}.pairs of t{by:+d}",
                 f"{capitalised(of + 'the')} gradient of weight_ih, weight_hh and the bias pairs dz "
-                f"of a step with x and h of t{by:+d}, and {left} is left out.",
+                f"of step t with {others}, and {left} is left out.",
                 together(*cut, *moved),
             )
 

@@ -90,8 +90,8 @@ def layer_mistakes() -> Found:
     for kept, words in ((both, "dh and dc"), (both[:1], "dh"), (both[1:], "dc")):
         yield (
             f"stack.{words} not begun anew",
-            f"A layer begins with the {words} that the layer above has left behind: between the "
-            "layers they are not set anew.",
+            f"A layer begins with the {words} that the layer above has left behind, which between "
+            "the layers must be set anew.",
             together(*(plus(target, Term((Factor(name),))) for target, name in kept)),
         )
     targets = {"dh_carry": "weight_hh", "dx": "weight_ih"}

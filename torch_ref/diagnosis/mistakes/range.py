@@ -57,18 +57,18 @@ def range_mistakes(table: Table) -> Found:
 
 def _of_units(table: Table, end: End) -> Found:
     """A loop that computes the gates' gradients unit by unit."""
-    state = "dc_total" if "dc_total" in table.equations else "dc"
     but = f"0 in the {end}"
     there = Factor("f", function=f"1, {but}")
-    yield (
-        f"loop.without the {end} unit",
-        f"The loop over the units leaves out the {end} one: it has no gradient at the gates.",
-        together(
-            *(times(Place(f"dz_{gate}"), there) for gate in GATES),
-            times(Place(state), there),
-            factor(Place("dc_carry"), 1, Factor("f", function=f"y, 1 in the {end}")),
-        ),
-    )
+    if "dc_total" not in table.equations:  # there c's gradient is handed on as it came
+        yield (
+            f"loop.without the {end} unit",
+            f"The loop over the units leaves out the {end} one: it has no gradient at the gates.",
+            together(
+                *(times(Place(f"dz_{gate}"), there) for gate in GATES),
+                times(Place("dc"), there),
+                factor(Place("dc_carry"), 1, Factor("f", function=f"y, 1 in the {end}")),
+            ),
+        )
     yield (
         f"dc_carry.f of the {end} unit only",
         f"What the cell's gradient hands to t-1 is multiplied by f in the {end} unit only.",
@@ -81,21 +81,21 @@ def _of_rows(gate: str, end: End) -> Found:
     there = Factor("f", function=f"1, 0 in the {end}")
     at = {target: times(Place(target, GATES.index(gate)), there) for target in ("dh_carry", "dx")}
     of_sums = [times(Place(f"d{kind}.{gate}"), there) for kind in KINDS]
-    words = f"leaves out the {end} of {GATE_WORDS[gate]}'s"
+    words = f"leaves out the {end} of {GATE_WORDS[gate]}'s units"
     for target, edit in at.items():
         yield (
             f"{target}.without the {end} row of {gate}",
-            f"The loop over the rows that makes {TARGET_WORDS[target]} {words}.",
+            f"The loop over the gates' units that makes {TARGET_WORDS[target]} {words}.",
             edit,
         )
     yield (
         f"sums.without the {end} row of {gate}",
-        f"The loop over the rows of the weights' gradients {words}.",
+        f"The loop over the gates' units for the weights' gradients {words}.",
         together(*of_sums),
     )
     yield (
         f"rows.without the {end} of {gate}",
-        f"The loop over the rows for the gradients of the weights, of h and of x {words}.",
+        f"The loop over the gates' units for the gradients of the weights, of h and of x {words}.",
         together(*at.values(), *of_sums),
     )
 
@@ -113,8 +113,8 @@ def _kept_between() -> Found:
             others = [scaled(Place(t, n), "0") for t in targets for n in range(4) if n != k]
             yield (
                 f"{' and '.join(targets)}.only the last row of {gate}",
-                f"{capitalised(words)} is overwritten by every row of the weights (= for +=): only "
-                f"that of {GATE_WORDS[gate]}'s last unit is left.",
+                f"{capitalised(words)} is overwritten by every unit of every gate (= for +=): "
+                f"only what {GATE_WORDS[gate]}'s last one gives is left.",
                 together(*edits, *others),
             )
     for target, kind in (("dh_carry", "weight_hh"), ("dx", "weight_ih")):
@@ -138,8 +138,9 @@ def _kept_between() -> Found:
 
 def _of_another_unit(table: Table) -> Found:
     """A quantity with another index than the rest of its line."""
-    squashes = any(each.name == "c_out" and each.function for each in _factors(table, "dc"))
-    for target in ("dc", "do", "di", "dg", "df", "dc_carry"):
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    squashes = any(each.name == "c_out" and each.function for each in _factors(table, state))
+    for target in (state, "do", "di", "dg", "df", "dc_carry"):
         for number, taken in enumerate(_factors(table, target)):
             if number == 0 or taken.function:
                 continue

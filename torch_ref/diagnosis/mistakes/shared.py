@@ -38,12 +38,12 @@ def _of_rows(kinds: tuple[str, ...]) -> Found:
         return
     yield (
         f"{name}.rows of a gate share one array",
-        f"{words} has one and the same row for all units of a gate: each has the sum of all.",
+        f"{words} has one array for all units of a gate: each has the sum of all.",
         together(*rows),
     )
     yield (
         f"{name}.rows share one array",
-        f"{words} has one and the same row for all units of all gates: each has the sum of all.",
+        f"{words} has one array for all units of all gates: each has the sum of all.",
         together(*rows, *_of_others(kinds, _SUMMED)),
     )
 

@@ -24,6 +24,8 @@ _ARRAY = re.compile(
     r"(?:_l(?P<layer>\d+))?(?:\[(?P<gate>[ifgo])\])?(?!\w)"
 )
 _SUM = re.compile(r"(dweight_\w+(?:\[\w\])? \+= )(?!0)(.+?)(?=  |; |$)")
+# Of such a sum what is there at one step only, beside what is there elsewhere.
+_APART = re.compile(r"(  except at t=0 \+ )(dz_\w\.T @ .+?)(?=  at t=0 only)")
 _FACTOR = re.compile(r"(?<=@ )(weight_(?:ih|hh|out)(?:\[\w\])?)(\.T)?(?! and| from)")
 # What of a layout says nothing about the weights.
 _ELSEWHERE = ("sequence", "states", "joined_state", "bias_neuron", "state", "flat_name")
@@ -55,6 +57,7 @@ def in_their_words(layout: LayoutFields, text: str) -> str:
 
     if layout.transposed:
         text = _SUM.sub(r"\1(\2).T", text)
+        text = _APART.sub(r"\1(\2).T", text)
         text = _FACTOR.sub(lambda found: found[1] + ("" if found[2] else ".T"), text)
     text = _BLOCK.sub(block, text)
     bias = f"gradient of {array_name(layout, 'bias')}"
