@@ -300,6 +300,19 @@ os.execv(program, [program, case, result, *options])
 """
 
 
+def test_an_lstm_without_gradients_of_weights_that_is_accused():
+    """dx alone is returned: that no sum over the batch can be judged is no failure."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+        return outputs, lambda *upstream: {"dx": pullback(*upstream)["dx"]}
+
+    report = check_implementation(vjp, examples=20)
+    assert report.verdict == "agree", report.failures
+    assert report.skipped["check_batch_is_sum_of_members"] == "it needs the gradient of a weight"
+    assert "the gradient dweight_hh_l0" in report.unverified
+
+
 def test_a_program_for_one_size_that_is_asked_for_another(my_lstm, tmp_path, monkeypatch, capsys):
     """One that is compiled for its sizes cannot be checked at all, or is found to crash."""
     monkeypatch.chdir(tmp_path)

@@ -307,6 +307,19 @@ def test_a_report_that_cannot_be_written(command, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_closed_output_that_is_a_traceback():
+    """`>&-`: a traceback, with the status of a disagreement."""
+    done = subprocess.run(
+        [sys.executable, "-m", "torch_ref", "plateau", "--classes", "2", "--loss", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        preexec_fn=lambda: os.close(1),
+    )
+    told = "manual-lstm: the output cannot be written: standard output is closed.\n"
+    assert (done.returncode, done.stderr) == (2, told)
+
+
 def test_a_full_output_that_counts_as_a_disagreement(monkeypatch, capsys):
     """Standard output that cannot be written exits with 2, not with 1, and no traceback."""
     message = "manual-lstm: the output cannot be written: No space left on device.\n"

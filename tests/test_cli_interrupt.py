@@ -48,6 +48,33 @@ def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_impatient_interrupt_that_hangs(tmp_path):
+    """Ctrl-C twice, with processes at work."""
+    words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        for seconds in (4, 0.3):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=seconds)
+            os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode in (130, -signal.SIGINT)
+
+
 PRESSED_IN_A_CALLBACK = """
 import gc
 import os

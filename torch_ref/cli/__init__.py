@@ -57,6 +57,10 @@ def _commands(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line; bad input is one line on standard error and exit status 2."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        _stop("the output cannot be written: standard output is closed.")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 loses no report
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -68,7 +72,7 @@ def main() -> None:
         _stop(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} Try --help.")
     except ValueError as error:
         _stop(str(error))
-    except MemoryError as error:
+    except (MemoryError, OverflowError) as error:
         _stop(f"there is not enough memory ({error}): choose smaller sizes.")
     except OSError as error:
         # What is still to be written cannot be: not even Python itself may try again.

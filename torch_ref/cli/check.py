@@ -1,7 +1,6 @@
 """`manual-lstm check`: somebody's LSTM against the truth."""
 
 import ctypes
-import importlib
 import os
 import pickle
 import shlex
@@ -11,29 +10,29 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from multiprocessing import get_context
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from multiprocessing import active_children, get_context
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from torch_ref.cli.page import Html, check_outputs
 from torch_ref.cli.progress import counting, doing
+from torch_ref.cli.target import load_target, require_unread
 from torch_ref.cli.window import DType, HeadOrNone
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
 from torch_ref.harness.campaign import CheckReport, check_implementation, crash_report
 from torch_ref.harness.checks import CHECKS, check_called_twice, check_shapes_and_dtypes
-from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.contract import Implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange.files import load_case
 from torch_ref.harness.failing import save_failing
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.layouts.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
-from torch_ref.harness.theirs import is_theirs, raised, theirs
+from torch_ref.harness.theirs import is_theirs, raised
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
@@ -135,6 +134,7 @@ def check(
         sizes={**implementation.sizes, **_sizes(sizes)},
         requires=implementation.requires | {*_listed(require)},
     )
+    require_unread(implementation, {"--html": html, "--json": json})
     words = ["check", *_same_implementation(target, command, head.value, without)]
     words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
@@ -145,7 +145,7 @@ def check(
         with _prints_to_stderr():
             report = _run(implementation, case, examples, jobs, seed)
     except Exception as error:
-        if isinstance(error, ValueError) and not is_theirs(error):
+        if isinstance(error, ValueError | MemoryError) and not is_theirs(error):
             raise
         with _prints_to_stderr():
             report = crash_report(implementation, error)
@@ -217,37 +217,6 @@ def _write(
         write_json(check_json(report, reproduce, diagnosis, blindness), json)
     if html is not None:
         write_html(check_page(report, reproduce, diagnosis, blindness, maps), html)
-
-
-def load_target(target: str) -> Implementation:
-    """Import package.module:object, the current folder first.
-
-    Raises:
-        ValueError: there is no such module or object, or it is neither callable nor an
-            Implementation.
-    """
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(f"target is {target!r} but must be package.module:object.")
-    if module_name.endswith(".py") or os.sep in module_name:
-        path = Path(module_name).with_suffix("")
-        named = path.name if path.is_absolute() or ".." in path.parts else ".".join(path.parts)
-        raise ValueError(
-            f"target is {target!r} but must be package.module:object, a module's name and not its "
-            f"file's: {named}:{attribute}, from the folder that it is imported from."
-        )
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        with theirs():
-            found: Any = importlib.import_module(module_name)
-    except Exception as error:
-        raise ValueError(f"target {target!r} cannot be imported: {raised(error)}.") from None
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            raise ValueError(f"target {target!r}: {module_name} has no {attribute}.")
-        found = getattr(found, name)
-    return as_implementation(found, name=target)
 
 
 # What each of the options is for, and why not for the rest.
@@ -356,7 +325,7 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
         yield None
         return
     # Not forked: a forked child of a process in which torch has started threads may hang. Ctrl-C
-    # is for this process alone; the others end with the part that they are at.
+    # is for this process alone, which ends the others.
     executor = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     try:
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -366,6 +335,10 @@ def _pool(jobs: int) -> Iterator[Executor | None]:
         finally:
             signal.signal(signal.SIGINT, before)
         yield executor
+    except KeyboardInterrupt:
+        for process in active_children():  # they are not waited for
+            process.kill()
+        raise
     finally:
         executor.shutdown(cancel_futures=True)
 

@@ -171,7 +171,8 @@ def check_implementation(
         if f.failure is None and f.check in expected
     ]
     wrong = any(failure.comparison is not None for failure in unexpected)
-    if any(failure.check == check_forward.__name__ for failure in unexpected):
+    forward_wrong = any(failure.check == check_forward.__name__ for failure in unexpected)
+    if forward_wrong:
         layout = suggestion(resolved) or layout
     return CheckReport(
         name=subject.implementation.name,
@@ -187,7 +188,7 @@ def check_implementation(
         clipping=clipping,
         layout=layout,
         arrangement=resolved.layout if isinstance(resolved.layout, Layout) else None,
-        coarse_tanh=subject.coarse_tanh,
+        coarse_tanh=subject.coarse_tanh and not forward_wrong,
         notes=subject.abilities.notes,
         raising=frozenset(check.name for check in runnable if raising_cases(check, subject)),
         expected_failures={f.check: expected[f.check] for f in failures if f.check in expected},

@@ -295,6 +295,9 @@ def not_applicable(check: Check, subject: Subject) -> str | None:
         return f"it is for the {check.form} form"
     if missing := [name for name in check.needs if name not in abilities.returned]:
         return f"it needs {', '.join(missing)}"
+    of_weights = [n for n in abilities.returned if n.startswith(("dweight", "dbias"))]
+    if check.function is check_batch_is_sum_of_members and not of_weights:
+        return "it needs the gradient of a weight"
     if ignored := [name for name in check.takes if name in abilities.ignored]:
         return f"it needs {', '.join(ignored)}"
     if check.function is check_linearity and implementation.form == "program":

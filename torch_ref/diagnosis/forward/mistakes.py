@@ -42,7 +42,7 @@ _ORDER_WORDS = {
     "[T-1]": "that of the last step at every step",
 }
 _LOSS_SCALES = {
-    "T B": "it is the sum over steps and batch, not their mean",
+    "T B": 'it is the sum over steps and batch, not their mean (meant so, it is reduction="sum")',
     "T": "it is summed over the steps, not averaged",
     "B": "it is summed over the batch, not averaged",
     "1/T": "it is divided by T once too often",
