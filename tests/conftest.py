@@ -29,3 +29,9 @@ def my_lstm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The LSTM of tests/foreign as a program."""
     target = tmp_path_factory.mktemp("cpp") / "my_lstm"
     return compile_program(sorted(SOURCES.glob("*.cpp")), target, f"-I{HEADER}")
+
+
+@pytest.fixture
+def unshrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing case need not be a small one."""
+    monkeypatch.setattr("torch_ref.harness.search.SHRINK_SECONDS", 0.0)

@@ -191,6 +191,7 @@ def test_every_check_has_its_mistake():
     assert set(MISTAKES) == {check.name for check in CHECKS}
 
 
+@pytest.mark.usefixtures("unshrunk")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_that_its_check_does_not_catch_first(name):
     """The check that is there for a mistake is the first to fail on it."""

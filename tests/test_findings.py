@@ -9,6 +9,8 @@ from torch_ref.harness.findings import Scale
 from torch_ref.harness.judge import Clipping
 from torch_ref.reports.as_json import check_json
 
+pytestmark = pytest.mark.usefixtures("unshrunk")
+
 
 def scaled(factor):
     """manual_lstm with every gradient times factor(x)."""
