@@ -150,3 +150,14 @@ def test_one_initial_state_that_cannot_be_checked():
     report = check_implementation(Implementation("one", vjp=vjp, sizes={"B": 1}), examples=20)
     assert report.verdict == "agree"
     assert not [failure for failure in report.failures if failure.error]
+
+
+def test_a_name_that_is_taken_for_an_arrangement():
+    """layout="auto" hands over manual_lstm's names: a forward that has others raises each time."""
+
+    def vjp(params, x):
+        return params["W"] @ x, None
+
+    told = r"Given weight_ih_l0, weight_hh_l0, bias_l0 it raises KeyError: 'W', at .*test_your_lstm"
+    with pytest.raises(ValueError, match=told):
+        check_implementation(Implementation("named", vjp=vjp, layout="auto"), examples=1)

@@ -6,11 +6,17 @@ from typing import Any
 
 from torch_ref.compare.budget import error_budget
 from torch_ref.harness.abilities import probe
-from torch_ref.harness.contract import Implementation, forward_of, states_taken
+from torch_ref.harness.contract import (
+    Implementation,
+    forward_of,
+    run_implementation,
+    states_taken,
+)
 from torch_ref.harness.given import restricted
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.layouts.presets import PRESETS
 from torch_ref.harness.layouts.search import OUTPUTS, LayoutFinding, find_layout
+from torch_ref.harness.theirs import raised
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.truth import truth
 
@@ -44,7 +50,19 @@ def with_layout_found(implementation: Implementation) -> tuple[Implementation, s
     raise ValueError(
         f"layout is 'auto' but no arrangement explains the forward of {implementation.name!r}: "
         "check its forward with a layout of its own, Layout(...) with its names."
+        f"{_raises(implementation)}"
     )
+
+
+def _raises(implementation: Implementation) -> str:
+    """What it raises where the weights have manual_lstm's names, which may be all that is wrong."""
+    plain = replace(implementation, layout=Layout())
+    case = _case(plain, 0, Layout())
+    try:
+        run_implementation(plain, case)
+    except Exception as error:
+        return f" Given {', '.join(case.params)} it raises {raised(error)}."
+    return ""
 
 
 def suggestion(implementation: Implementation) -> str:
