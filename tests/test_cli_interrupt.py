@@ -16,18 +16,14 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(manual_lstm.__file__).parent
 STARTED = "from torch_ref.cli import main; print('started', flush=True); main()"
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
-    """Ctrl-C ends a campaign with one line and exit status 130, and leaves nothing: no process,
-    no file of its own or of Hypothesis.
-    """
-    words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", jobs, "--json", "-"]
+def interrupted(words, seconds, folder):
+    """(status, stdout, stderr) of a command that is sent Ctrl-C after so many seconds each time."""
     process = subprocess.Popen(
         [sys.executable, "-c", STARTED, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=tmp_path,
+        cwd=folder,
         env=ENVIRONMENT,
         start_new_session=True,
         # A shell in the background leaves Ctrl-C ignored in what it starts.
@@ -36,43 +32,31 @@ def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(timeout=3)
-        os.killpg(process.pid, signal.SIGINT)
+        for each in seconds:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=each)
+            os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, out) == (130, "")
-    assert err == "manual-lstm: interrupted.\n"
+    return process.returncode, out, err
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_that_hangs_or_prints_a_traceback(jobs, tmp_path):
+    """Ctrl-C ends a campaign with one line and exit status 130, and leaves nothing: no process,
+    no file of its own or of Hypothesis.
+    """
+    words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", jobs, "--json", "-"]
+    assert interrupted(words, [3], tmp_path) == (130, "", "manual-lstm: interrupted.\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_impatient_interrupt_that_hangs(tmp_path):
     """Ctrl-C twice, with processes at work."""
     words = ["check", "manual_lstm:vjp", "--examples", "100000", "--jobs", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", STARTED, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        for seconds in (4, 0.3):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=seconds)
-            os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode in (130, -signal.SIGINT)
+    assert interrupted(words, [4, 0.3], tmp_path)[0] in (130, -signal.SIGINT)
 
 
 PRESSED_IN_A_CALLBACK = """
