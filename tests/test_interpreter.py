@@ -65,3 +65,10 @@ def test_what_nothing_changes_and_is_computed_again() -> None:
     for layer, own in zip(right.layers, beside.layers, strict=True):
         differing = [name for name in layer.env if own.env[name] is not layer.env[name]]
         assert differing == ["dbias.i"]
+
+
+@pytest.mark.parametrize("carry", ["dc_carry[0]", "dh_carry"])
+def test_mistakes_that_are_one_at_three_steps_only(carry: str) -> None:
+    """What is left out at the last step, taken for what is there at t=0 only."""
+    known = catalogue(head="linear")
+    assert f"{carry} is left out at the last step" in {each.identifier for each in known.mistakes}

@@ -25,7 +25,7 @@ from torch_ref import (
 )
 from torch_ref.compare.diff import run_twin
 from torch_ref.oracles.equations import lstm_backward, lstm_forward, solve, unrounded
-from torch_ref.oracles.variant import PEEPHOLES
+from torch_ref.oracles.variant import PEEPHOLES, check_peepholes
 from torch_ref.reports.names import element_name
 
 FEATURES: dict[str, Any] = {
@@ -369,3 +369,11 @@ def test_peephole_weights_that_do_not_go_with_the_variant_are_refused():
         run_twin(replace(peepholes, params=longer))
     with pytest.raises(ValueError, match="params has weight_ci_l0 but the standard cell in 2"):
         run_case(peepholes, autograd_vjp)
+
+
+def test_peepholes_of_another_layout_that_are_refused():
+    """Weights whose other names are a layout's own say nothing of how many layers there are."""
+    theirs = {"kernel": np.zeros((3, 8)), "weight_ci_l0": np.zeros(2)}
+    check_peepholes(theirs, Variant(peepholes=True))
+    with pytest.raises(ValueError, match=r"weight_ci_l0 .* in 1 layer\(s\) has no such weight"):
+        check_peepholes(theirs | {"weight_hh_l0": np.zeros((8, 2))}, Variant())

@@ -53,8 +53,8 @@ def require_unread(implementation: Implementation, written: Mapping[str, str | N
     Raises:
         ValueError: one would.
     """
-    command = implementation.command or ()
-    words = shlex.split(command) if isinstance(command, str) else [*map(str, command)]
+    taken = {os.path.realpath(file) for file in written.values() if file not in (None, "-")}
     modules = [getattr(module, "__file__", None) for module in [*sys.modules.values()]]
-    for file in (each for each in (*modules, *words) if each and os.path.isfile(each)):
-        require_apart({implementation.name: file, **written})
+    for file in (*modules, *shlex.split(implementation.command or "")) if taken else ():
+        if file and os.path.realpath(file) in taken:
+            require_apart({implementation.name: file, **written})
