@@ -81,8 +81,8 @@ def load_checkpoint(path: str | Path) -> tuple[Schedule, Text, TrainState]:
     try:
         return _load(Path(path))
     except ValueError as error:
-        before = previous_path(path)
         try:
+            before = previous_path(path)
             windows = _load(before)[2].windows
         except ValueError:
             raise error from None
@@ -123,7 +123,7 @@ def _load(path: Path) -> tuple[Schedule, Text, TrainState]:
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{name} is a folder or a device but must be a file.")
     try:
         content = path.read_bytes()
@@ -194,7 +194,8 @@ def _arrays_of(state: TrainState) -> tuple[Mapping[str, FloatArray], ...]:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as new:
+    # Short, as the file's own name may be as long as a name can be.
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".manual-lstm-", delete=False) as new:
         temporary = Path(new.name)
         try:
             new.write(content)
@@ -203,6 +204,6 @@ def _replace(path: Path, content: bytes) -> None:
             os.umask(umask := os.umask(0))
             temporary.chmod(0o666 & ~umask)  # as open() would
             os.replace(temporary, path)
-        except OSError:
+        except BaseException:  # a second Ctrl-C too leaves nothing behind
             temporary.unlink(missing_ok=True)
             raise

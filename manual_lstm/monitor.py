@@ -1,6 +1,5 @@
 """How large the gradients are, gate by gate and step by step, and whether they vanish."""
 
-import json
 from dataclasses import dataclass
 from typing import IO, Literal
 
@@ -13,6 +12,7 @@ from manual_lstm.head import (
     cross_entropy_backward,
     linear_backward,
 )
+from manual_lstm.history import append_line
 from manual_lstm.lstm import LayerCache, StepGradients, empty_step_gradients, layer_backward
 from manual_lstm.params import GATES
 from manual_lstm.tasks import Text, one_hot
@@ -142,7 +142,11 @@ def judge(reach: FloatArray, saturated: FloatArray, eps: float) -> tuple[Verdict
 
 
 def write_gate_sizes(file: IO[str], sizes: GateSizes) -> None:
-    """Append a window's sizes to a file, one line of JSON."""
+    """Append a window's sizes to a file, one line of JSON.
+
+    Raises:
+        ValueError: it cannot be written; the file is named.
+    """
     layers = [
         {
             "layer": layer,
@@ -159,8 +163,7 @@ def write_gate_sizes(file: IO[str], sizes: GateSizes) -> None:
         "reason": sizes.reason,
         "layers": layers,
     }
-    file.write(json.dumps(entry) + "\n")
-    file.flush()
+    append_line(file, entry)
 
 
 def _norms(gates: FloatArray) -> FloatArray:

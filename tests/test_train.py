@@ -1,8 +1,10 @@
 """Training: the same bits after a resume, what stops it, and what a checkpoint refuses."""
 
+import errno
 import json
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from manual_lstm import CharModel, Text, alphabet, clip_grad_norm, clip_grad_value, one_hot, window
 from manual_lstm.checkpoint import load_checkpoint, save_checkpoint
-from manual_lstm.history import open_history, read_history, write_history
+from manual_lstm.history import open_history, read_history, recorded, write_history
 from manual_lstm.optim import METHODS, Optimizer
 from manual_lstm.train import (
     Schedule,
@@ -307,3 +309,62 @@ def test_a_perplexity_that_json_cannot_hold(tmp_path):
     with open_history(path, 0) as file:
         write_history(file, replace(Trained(1, 1000.0, 0.5)))
     assert json.loads(path.read_text(), parse_constant=pytest.fail)["perplexity"] is None
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"window": 1, "loss": null, "norm": 1}',
+        '{"window": "x", "loss": 1, "norm": 1}',
+        '{"window": 1, "loss": [1], "norm": 1}',
+        '{"window": 1, "loss": true, "norm": 1}',
+        '{"window": 1, "loss": 1' + "0" * 400 + ', "norm": 1}',
+        "[" * 20_000,
+        "\xff",
+    ],
+)
+def test_an_entry_that_is_a_traceback(tmp_path, entry):
+    """A number that is none, or nesting without end, is told with its line."""
+    path = tmp_path / "history.jsonl"
+    path.write_text(f'{{"window": 1, "loss": 1, "norm": 1}}\n{entry}\n', encoding="latin-1")
+    with pytest.raises(ValueError, match="line 2, is not a window's entry"):
+        read_history(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").is_char_device(), reason="needs /dev/zero")
+def test_a_history_that_has_no_end():
+    """A device is read until the memory is full."""
+    with pytest.raises(ValueError, match="'/dev/zero', line 1, has no end"):
+        read_history("/dev/zero")
+
+
+def test_a_history_that_a_full_disk_takes_with_it(tmp_path, monkeypatch):
+    """To go on with it, what is kept was written anew: with no space left, all of it was lost."""
+    path = tmp_path / "history.jsonl"
+    with open_history(path, 0) as file:
+        for number in range(1, 6):
+            write_history(file, Trained(number, 1.0, 0.5))
+    before = path.read_text()
+
+    def full(self, mode="r", *given, **options):
+        assert mode in ("rb", "a"), "nothing that is kept may be cut off"
+        if mode == "a":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return true(self, mode, *given, **options)
+
+    true = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", full)
+        with pytest.raises(ValueError, match="cannot be written: No space left on device"):
+            open_history(path, 3)
+    assert path.read_text() == "".join(before.splitlines(keepends=True)[:3])
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_disk_that_is_full_at_the_end(tmp_path):
+    """What a file still holds is written as it is closed, where nobody names it."""
+    told = "file '/dev/full' cannot be written: No space left on device"
+    with pytest.raises(ValueError, match=told), recorded(open_history("/dev/full", 0)) as file:
+        file.write("{}")
+    with pytest.raises(ValueError, match=told), recorded(open_history("/dev/full", 0)) as file:
+        write_history(file, Trained(1, 1.0, 0.5))
