@@ -224,14 +224,16 @@ def locate(loss: float, levels: Sequence[Level], uncertainty: float = 0.0) -> Po
     if loss < 0:
         raise ValueError(f"loss is {loss} but must be at least 0: it is a cross-entropy in nats.")
     # Where several have the same loss, as with one class, the floor says most.
-    nearest = sorted(levels, key=lambda level: (abs(loss - level.loss), level.kind != "floor"))
-    on = next((level for level in nearest if abs(loss - level.loss) <= uncertainty), None)
+    order = sorted(levels, key=lambda level: (level.loss, level.kind != "floor"))
+    below = [level for level in order if level.loss < loss]
+    above = [level for level in order if level.loss > loss]
+    within = [level for level in order if abs(loss - level.loss) <= uncertainty]
     return Position(
         loss,
         uncertainty,
-        on,
-        next((level for level in nearest if level.loss < loss), None),
-        next((level for level in nearest if level.loss > loss), None),
+        min(within, key=lambda level: abs(loss - level.loss), default=None),
+        next((level for level in order if below and level.loss == below[-1].loss), None),
+        above[0] if above else None,
     )
 
 
@@ -265,10 +267,11 @@ def _described(level: Level) -> str:
     return f"{level.name}, {level.loss:.5g} {level.equation}"
 
 
-_MISTAKEN_LOSS = (
-    "Change how it is computed: look for a sum where a mean is meant, another unit than nats (in "
-    "bits it is 1.4427 times as large), or classes that are left out."
+_LOOK = (
+    "look for a sum where a mean is meant, another unit than nats (in bits it is 1.4427 times as "
+    "large), or classes that are left out."
 )
+_MISTAKEN_LOSS = f"Change how it is computed: {_LOOK}"
 
 
 def _advice(position: Position, head: Head, floor: float) -> tuple[str, ...]:
@@ -279,10 +282,12 @@ def _advice(position: Position, head: Head, floor: float) -> tuple[str, ...]:
     if position.loss == 0:
         return ("No loss is lower than 0.",)
     if here.kind in ("guess", "worst"):
+        worse = off and (position.above is None or position.above.kind == "worst")
         return (
             "That is no better than guessing: nothing is learnt yet of what the input says.",
             "Training can lower it. If it does not, check the gradients first, then the learning "
             "rate and the data.",
+            *([f"If it stays above guessing it is hardly a mean in nats: {_LOOK}"] * worse),
         )
     if head == "linear":
         return (

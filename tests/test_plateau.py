@@ -286,3 +286,19 @@ def test_a_question_without_an_answer(call, message):
     """Each is refused with what came and what was expected."""
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_loss_so_large_that_all_levels_are_as_far():
+    """At 1e17 the distances to all levels are the same number, and the lowest was the nearest."""
+    known = levels(26)
+    assert names(locate(1e17, known)) == (None, "the bounded head's worst", None)
+
+
+@pytest.mark.parametrize(
+    ("classes", "loss", "above"), [(56, 4.5, True), (56, 3.9, False), (2, 0.693, False)]
+)
+def test_a_loss_above_guessing_that_is_only_to_be_trained(classes, loss, above):
+    """4.5 for 56 symbols, day after day, is no mean in nats; below guessing nothing says so."""
+    known = levels(classes)
+    said = explain(locate(loss, known, 0.0005), "bounded", lowest_loss(classes))
+    assert any("hardly a mean in nats: look for a sum" in each for each in said) == above
