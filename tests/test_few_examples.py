@@ -145,3 +145,15 @@ def test_a_first_case_that_the_check_is_not_for(check: Any) -> None:
                 assert least <= sizes[size] <= most, size
             arrays = [*case.params.values(), case.x, case.h0, case.c0, case.dh_n, case.dc_n]
             assert all(np.all(array != 0) for array in (*arrays, case.dy))
+
+
+def test_an_interrupt_that_passes_for_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while Hypothesis begins is an AssertionError of its own, and was told as theirs."""
+
+    def pressed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hypothesis.core.ConjectureRunner", pressed)
+    subject = subject_of(as_implementation(ml.vjp))
+    with pytest.raises(KeyboardInterrupt):
+        search(CHECKS[0], subject, 50, 0, shrink=False)

@@ -109,8 +109,8 @@ def check_implementation(
         case: run the checks on this one case, those that its sizes suit, instead of drawn ones.
         executor: where to run the checks; a pool of processes needs an implementation that can be
             pickled. None runs them here, one after the other.
-        progress: called with the number of cases, of checks with `case`, that were run since it was
-            last called.
+        progress: called with the number of cases that were run since it was last called; with
+            `case` of checks, those among them that are left out.
 
     Raises:
         ValueError: examples below 1, an expected failure of a check that there is not, or a case
@@ -141,10 +141,11 @@ def check_implementation(
         found = _run_all(runnable, subject, examples, seed, executor, progress)
     else:
         found = []
+        tell = progress or (lambda _: None)
+        tell(len(CHECKS) - len(runnable))
         for check in runnable:
             found.append(try_check(check, subject, case))
-            if progress is not None:
-                progress(1)
+            tell(1)
 
     # Of what no case could be run or judged nothing is known: it neither holds nor fails.
     unjudged = [f.check for f in found if f.examples == 0]

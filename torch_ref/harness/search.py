@@ -126,7 +126,7 @@ def search(check: Check, subject: Subject, examples: int, seed: int, *, shrink: 
         report_multiple_bugs=False,
     )
     # Hypothesis objects to an example that fails once and, after SHRINK_SECONDS, no longer.
-    with _leaving_nothing(), suppress(_Stop, HypothesisException):
+    with _leaving_nothing(), suppress(_Stop, HypothesisException), _interrupt_kept():
         hypothesis.seed(seed)(quiet(hypothesis.given(_drawn(check, subject))(run)))()
     return Found(check.name, smallest, tuple(tensors), count)
 
@@ -185,6 +185,20 @@ def full_cases(check: Check, subject: Subject, seed: int) -> list[Case]:
 
 class _Stop(Exception):
     """A case failed."""
+
+
+@contextmanager
+def _interrupt_kept() -> Iterator[None]:
+    """Ctrl-C, where Hypothesis stumbles over it: an error of its own passes for a crash."""
+    try:
+        yield
+    except Exception as error:
+        before = error.__context__
+        while before is not None:
+            if isinstance(before, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            before = before.__context__
+        raise
 
 
 @contextmanager
