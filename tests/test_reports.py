@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from manual_lstm.plateau import levels
+from manual_lstm.train import Trained
 from torch_ref import compare_gradients
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.search import Failure
@@ -18,6 +20,7 @@ from torch_ref.reports.as_json import comparison_json, write_json
 from torch_ref.reports.check_text import remarks
 from torch_ref.reports.files import require_apart, require_writable, write_whole
 from torch_ref.reports.names import element_name, locate
+from torch_ref.reports.plots import plot_history
 from torch_ref.reports.text import comparison_table, summary
 
 LARGE = {
@@ -185,7 +188,37 @@ def test_a_file_that_is_found_to_be_unwritable_after_the_work(tmp_path, name, re
     with pytest.raises(ValueError, match=sentence):
         require_writable(path, "--json file")
     with pytest.raises(ValueError, match=sentence):
-        write_whole("text", path, "--json")
+        write_whole("text", path, "--json file")
+
+
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_a_read_only_disk_that_is_told_as_a_missing_permission(tmp_path, monkeypatch, name):
+    """Nobody can be asked for the permission; what the system says is told."""
+    (tmp_path / "old").write_text("older", encoding="utf-8")
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", read_only)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    path = str(tmp_path / name)
+    told = re.escape(f"--json file {path!r} cannot be written: Read-only file system.")
+    with pytest.raises(ValueError, match=told):
+        require_writable(path, "--json file")
+    with pytest.raises(ValueError, match=told):
+        write_whole("text", path, "--json file")
+
+
+def test_an_older_plot_that_a_full_disk_takes_with_it(tmp_path, monkeypatch):
+    """matplotlib empties the file before it has drawn the new one."""
+    path = tmp_path / "plot.png"
+    path.write_bytes(b"older")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(os, "replace", mock.Mock(side_effect=full))
+    with pytest.raises(ValueError, match=r"^plot .* cannot be written: No space left on device\."):
+        plot_history([Trained(1, 1.0, 0.5)], levels(2), path)
+    assert path.read_bytes() == b"older"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_that_is_read_or_written_as_another_too(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What `check` and `diff` write beside their report: a page, and JSON."""
+"""What a command writes beside its report: JSON, and of `check` and `diff` a page."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -17,13 +17,12 @@ Html = Annotated[
 def check_outputs(html: str | None, json: str | None, read: Mapping[str, str | None]) -> None:
     """ValueError, before any work is done, where the page or the JSON could not be written.
 
-    Or would take the place of what is `read`, by its option.
+    Or would take the place of what is `read` or written beside it, by its option.
     """
-    require_apart({**read, "--html": html, "--json": json})
-    require_writable(json, "--json file")
-    if html is None:
-        return
     if html == "-":
         raise ValueError("--html is '-' but must be a file's name: only --json has stdout.")
+    require_writable(json, "--json file")
     require_writable(html, "--html file")
-    require_jinja2()
+    require_apart({**read, "--html": html, "--json": json})
+    if html is not None:
+        require_jinja2()

@@ -118,7 +118,7 @@ def write_json(report: dict[str, Any], target: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    write_whole(text, target, "--json")
+    write_whole(text, target, "--json file")
 
 
 def _entry(tensor: TensorError) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch_ref.diagnosis.diagnose import Diagnosis
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.subject import COARSE_TANH
 from torch_ref.reports.diagnosis import blindness_text, diagnosis_lines
-from torch_ref.reports.text import comparison_table
+from torch_ref.reports.text import comparison_table, printable
 
 
 def print_check(
@@ -22,12 +22,7 @@ def print_check(
     blindness: Blindness | None = None,
 ) -> None:
     """Header, table, diagnosis or findings, what is not verified, and how to run it again."""
-    ran = len(report.passed) + len(report.failures) + len(report.expected_failures)
-    console.print(
-        f"{report.name}\n{' and '.join(report.dtypes) or 'not run'}   {ran} checks   "
-        f"{report.examples} cases   {report.seconds:.1f} s\n",
-        highlight=False,
-    )
+    console.print(Text(f"{printable(report.name)}\n{'   '.join(facts(report))}\n"))
     if report.tensors:
         console.print(
             comparison_table(Comparison(report.tensors), report.arrangement, console.width),
@@ -35,14 +30,25 @@ def print_check(
         )
         console.print()
     for line in _lines(report, diagnosis):
+        line.plain = printable(line.plain)
         console.print(line, highlight=False)
     if report.unverified:
-        console.print(Text(f"Not verified: {'; '.join(report.unverified)}."))
+        console.print(Text(printable(f"Not verified: {'; '.join(report.unverified)}.")))
     for note in report.notes:
-        console.print(Text(note))
+        console.print(Text(printable(note)))
     if blindness is not None:
         console.print(Text(blindness_text(blindness)))
-    console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
+    console.print(f"Again:  {reproduce}", markup=False, highlight=False, soft_wrap=True)
+
+
+def facts(report: CheckReport) -> tuple[str, ...]:
+    """What was run, in phrases; where not even the plainest case could be, that alone."""
+    seconds = f"{report.seconds:.1f} s"
+    if not report.dtypes:
+        return "not run", seconds
+    ran = len(report.passed) + len(report.failures) + len(report.expected_failures)
+    counts = (f"{n} {of}{'s' * (n != 1)}" for n, of in ((ran, "check"), (report.examples, "case")))
+    return " and ".join(report.dtypes), *counts, seconds
 
 
 def _lines(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[Text]:

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 # A name from the command line may hold bytes that are no UTF-8: they are written as \udcff.
 _LONE = "backslashreplace"
+# Of a file on its way: short, as the file's own name may be as long as a name can be.
+_PREFIX = ".manual-lstm-"
 
 
 def require_writable(target: str | None, what: str) -> None:
@@ -22,16 +26,38 @@ def require_writable(target: str | None, what: str) -> None:
     """
     if target is None or target == "-":
         return
-    path = Path(target)
-    number = 0
-    if path.is_dir():
-        number = errno.EISDIR
-    elif not path.parent.is_dir():
-        number = errno.ENOENT
-    elif not os.access(path if path.exists() else path.parent, os.W_OK):
-        number = errno.EACCES
-    if number:
-        raise ValueError(f"{what} {target!r} cannot be written: {os.strerror(number)}.")
+    with _refused(target, what):
+        _try_to_write(target)
+
+
+def _try_to_write(target: str) -> None:
+    """OSError where `write_whole` would have one. What is there stays, and nothing new is left."""
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        mode = 0
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if stat.S_ISREG(mode):
+        os.close(os.open(target, os.O_WRONLY))
+    if stat.S_ISREG(mode) or not mode:
+        with tempfile.TemporaryFile(dir=_place(target).parent):
+            pass
+
+
+def _place(target: str) -> Path:
+    """Where a file is or will be, whatever links lead there."""
+    if not target:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return Path(target).resolve()
+
+
+@contextmanager
+def _refused(target: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{what} {target!r} cannot be written: {error.strerror}.") from None
 
 
 def require_apart(files: Mapping[str, str | None]) -> None:
@@ -51,7 +77,9 @@ def require_apart(files: Mapping[str, str | None]) -> None:
         if os.path.exists(target) and not os.path.isfile(target):
             continue
         path = Path(target).resolve()
-        inside = [folders[each] for each in path.parents if each in folders and path.exists()]
+        inside = [
+            folders[each] for each in path.parents if each in folders and os.path.exists(path)
+        ]
         other = inside[0] if inside else options.setdefault(str(path), option)
         if other != option:
             raise ValueError(
@@ -59,34 +87,29 @@ def require_apart(files: Mapping[str, str | None]) -> None:
             )
 
 
-def write_whole(text: str, target: str, option: str) -> None:
+def write_whole(content: str | bytes, target: str | Path, what: str) -> None:
     """Write a file: the older one stays, whole, until the new one is, whatever happens.
 
     Args:
-        text: what to write, in UTF-8.
+        content: what to write; a text in UTF-8.
         target: the file. A device or a pipe is written to, never replaced; of a link, what it
             points to is.
-        option: that named the file, for the error: "--json".
+        what: it is, for the error: "--json file".
 
     Raises:
         ValueError: the file cannot be written.
     """
-    try:
-        if Path(target).exists() and not Path(target).is_file():
-            Path(target).write_text(text, encoding="utf-8", errors=_LONE)
+    target = os.fspath(target)
+    raw = content.encode(errors=_LONE) if isinstance(content, str) else content
+    with _refused(target, what):
+        path = _place(target)
+        if path.exists() and not path.is_file():
+            path.write_bytes(raw)
             return
-        path = Path(target).resolve()
-        with tempfile.NamedTemporaryFile(
-            "w",
-            encoding="utf-8",
-            errors=_LONE,
-            dir=path.parent,
-            prefix=f".{path.name}-",
-            delete=False,
-        ) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PREFIX, delete=False) as file:
             temporary = Path(file.name)
             try:
-                file.write(text)
+                file.write(raw)
                 file.flush()
                 os.umask(umask := os.umask(0))
                 temporary.chmod(0o666 & ~umask)  # as open() would
@@ -94,5 +117,3 @@ def write_whole(text: str, target: str, option: str) -> None:
             except BaseException:  # Ctrl-C too leaves nothing behind
                 temporary.unlink(missing_ok=True)
                 raise
-    except OSError as error:
-        raise ValueError(f"{option} file {target!r} cannot be written: {error.strerror}.") from None

@@ -17,7 +17,7 @@ from torch_ref.harness.campaign import CheckReport
 from torch_ref.oracles.equations import Array
 from torch_ref.reports.arrangement import arranged
 from torch_ref.reports.as_json import checks_json
-from torch_ref.reports.check_text import headline, remarks
+from torch_ref.reports.check_text import facts, headline, remarks
 from torch_ref.reports.diagnosis import (
     alternatives,
     blindness_text,
@@ -82,7 +82,6 @@ def check_page(
     maps: Maps | None = None,
 ) -> Page:
     """A campaign's report as a page."""
-    ran = len(report.passed) + len(report.failures) + len(report.expected_failures)
     finding = None if diagnosis is None else diagnosis.finding
     if finding is not None:
         first = [f"{explained_by(finding)}.", *alternatives(finding)]
@@ -91,12 +90,7 @@ def check_page(
     crashed = any(failure.error is not None for failure in report.failures)
     return Page(
         name=report.name,
-        facts=(
-            " and ".join(report.dtypes) or "not run",
-            f"{ran} checks",
-            f"{report.examples} cases",
-            f"{report.seconds:.1f} s",
-        ),
+        facts=facts(report),
         verdict=report.verdict,
         headline=first,
         mistakes=[] if finding is None else diagnosis_json(diagnosis),
@@ -148,7 +142,7 @@ def write_html(page: Page, target: str) -> None:
     Raises:
         ValueError: jinja2 is missing, or the file cannot be written.
     """
-    write_whole(render(page), target, "--html")
+    write_whole(render(page), target, "--html file")
 
 
 def render(page: Page) -> str:

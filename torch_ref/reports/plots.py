@@ -1,5 +1,6 @@
 """Plots, with matplotlib: the optional extra `plots`."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from manual_lstm.monitor import GateSizes
 from manual_lstm.params import GATES
 from manual_lstm.plateau import Level
 from manual_lstm.train import Trained
+from torch_ref.reports.files import write_whole
 
 
 def require_matplotlib() -> None:
@@ -161,7 +163,6 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tup
 
 
 def _save(figure: Any, path: str | Path) -> None:
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    except OSError as error:
-        raise ValueError(f"plot {str(path)!r} cannot be written: {error.strerror}.") from None
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
+    write_whole(picture.getvalue(), path, "plot")

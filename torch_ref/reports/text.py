@@ -15,6 +15,16 @@ NARROW = 72
 _NARROW_COLUMNS = ("tensor", "max abs", "used")
 
 
+def printable(text: str) -> str:
+    """A text whose control characters are written out: a terminal would obey those in somebody's
+    own words, an exception's or a gradient's name.
+    """
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
+        for each in text
+    )
+
+
 def comparison_table(
     comparison: Comparison, layout: LayoutFields | None = None, width: int = 80
 ) -> Table:
