@@ -258,15 +258,6 @@ def test_a_window_without_a_head_that_has_one(command, tmp_path):
     assert "--text is 'mine.txt' but there is none with --head none" in err
 
 
-def test_sizes_that_no_memory_holds(command):
-    """One line and exit status 2."""
-    words = ["diff", "--head", "none", "--steps", 10**12, "--inputs", 10**4, "--hidden", 1]
-    status, out, err = command(*words)
-    assert (status, out) == (2, "")
-    assert "manual-lstm: there is not enough memory (Unable to allocate" in err
-    assert err.endswith("): choose smaller sizes.\n")
-
-
 def test_a_terminal_that_cannot_show_a_letter(command, monkeypatch, tmp_path):
     """The report of long work is lost for one letter that ASCII has not."""
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

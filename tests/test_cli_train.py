@@ -9,11 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from manual_lstm.checkpoint import load_checkpoint
-from torch_ref.cli import app
+from manual_lstm.train import train_window
+from torch_ref.cli import app, side_by_side
 
 runner = CliRunner()
-# torch_ref.cli.train is the function, under the module's own name.
-train_module = sys.modules["torch_ref.cli.train"]
 
 
 def call(*words, status=0):
@@ -122,17 +121,17 @@ def test_a_comparison_that_agrees_with_a_wrong_side(monkeypatch):
     """--compare ends with 0 where both agree, and with 1 and the window where they part."""
     words = ("train", "--inputs", 2, "--windows", 4, "--compare")
     assert "They agree in all 4 windows" in call(*words).stdout
-    true = train_module.compare_training
+    true = side_by_side.compare_training
 
     def planted(schedule, text, state, windows):
         def left(schedule, text, state):
             if state.windows == 2:
                 schedule = replace(schedule, carry_state=False)
-            return train_module.train_window(schedule, text, state)
+            return train_window(schedule, text, state)
 
         return true(schedule, text, state, windows, left=left)
 
-    monkeypatch.setattr(train_module, "compare_training", planted)
+    monkeypatch.setattr(side_by_side, "compare_training", planted)
     result = json.loads(call(*words, "--json", "-", status=1).stdout)
     assert (result["verdict"], result["window"]) == ("disagree", 3)
     assert "They part at window 3" in call(*words, status=1).stdout
@@ -235,6 +234,7 @@ def test_a_loss_that_is_no_number_and_ends_like_any_other(tmp_path):
         (("plateau",), "needs --loss or --history"),
         (("plateau", "--loss", "x"), "--loss is 'x' but must be a number"),
         (("plateau", "--loss", "nan"), "--loss is nan but must be finite"),
+        (("plateau", "--loss", "0e99999999999"), "--loss is 0e99999999999 but must be finite"),
         (("plateau", "--loss", "1", "--classes", 2, "--text", "x"), "--classes and --text both"),
     ],
 )

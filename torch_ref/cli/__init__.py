@@ -23,6 +23,7 @@ from torch_ref.cli.mistakes import mistakes
 from torch_ref.cli.plateau import plateau
 from torch_ref.cli.predict import predict
 from torch_ref.cli.train import train
+from torch_ref.reports.text import printable
 
 INTERRUPTED = 130
 LONGEST = 1000
@@ -63,21 +64,24 @@ def main() -> None:
         _stop("the output cannot be written: standard output is closed.")
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that is not UTF-8 loses no report
         sys.stdout.reconfigure(errors="backslashreplace")
+    if not os.environ.get("COLUMNS", "1").strip("0"):  # of no columns, nothing would be printed
+        del os.environ["COLUMNS"]
     try:
         with _no_interrupt_lost():
             status = app(standalone_mode=False)
         sys.stdout.flush()
     except _UsageError as error:
-        message = " ".join(error.format_message().split())
-        _stop(f"{message.rstrip('.')}{'' if message.endswith('?') else '.'} Try --help.")
+        _stop(_usage(error))
     except ValueError as error:
         _stop(str(error))
     except (MemoryError, OverflowError) as error:
         _stop(f"there is not enough memory ({error}): choose smaller sizes.")
     except OSError as error:
-        # What is still to be written cannot be: not even Python itself may try again.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-        _stop(f"the output cannot be written: {error.strerror}.")
+        _stop_unwritten(error)
+    except SystemExit as ended:  # typer's own end where nobody reads the output, with status 1
+        if isinstance(ended.__context__, OSError):
+            _stop_unwritten(ended.__context__)
+        raise
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted.", INTERRUPTED)
     if status == INTERRUPTED:  # typer itself turns Ctrl-C into this
@@ -107,10 +111,25 @@ def _no_interrupt_lost() -> Iterator[None]:
         sys.unraisablehook = before
 
 
+def _usage(error: typer.BadParameter) -> str:
+    """What typer says, with what came: where pydantic finds the fault that is left out."""
+    message = " ".join(error.format_message().split()).replace("Value error, ", "").rstrip(".")
+    faults: list[dict[str, object]] = getattr(error.__cause__, "errors", list)()
+    if faults and repr(faults[0].get("input")) not in message:
+        message += f", but is {faults[0].get('input')!r}"
+    return f"{message}{'' if message.endswith('?') else '.'} Try --help."
+
+
+def _stop_unwritten(error: OSError) -> NoReturn:
+    # What is still to be written cannot be: not even Python itself may try again.
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    _stop(f"the output cannot be written: {error.strerror}.")
+
+
 def _stop(message: str, status: int = 2) -> NoReturn:
     # One line, also where the message is an implementation's own and prints an array.
     try:
-        sys.stderr.write(f"manual-lstm: {' '.join(message.split())[:LONGEST]}\n")
+        sys.stderr.write(f"manual-lstm: {printable(' '.join(message.split()))[:LONGEST]}\n")
         sys.stderr.flush()
     except OSError:  # the status still tells
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115

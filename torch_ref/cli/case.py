@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from torch_ref.cli.page import check_outputs
 from torch_ref.cli.window import (
     Batch,
     DType,
@@ -59,9 +60,10 @@ def case(
     A folder of .npy files and case.json, or the same in one .npz or .safetensors file. With
     --head none it has dy, the upstream gradient of every output, in place of targets.
     """
+    path = _path(out, form)
+    check_outputs(None, json, {"--text": text, "--out": str(path)})
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     drawn = window.case()
-    path = _path(out, form)
     save_case(drawn, path)
     reproduce = window.again("case", drawn, out=path)
     if json is not None:

@@ -16,14 +16,15 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from torch_ref.cli.options import given
 from torch_ref.cli.page import Html, check_outputs
 from torch_ref.cli.progress import counting, doing
 from torch_ref.cli.target import load_target, require_unread
-from torch_ref.cli.window import DType, HeadOrNone
+from torch_ref.cli.window import DType, HeadOrNone, require_memory
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
-from torch_ref.harness.campaign import CheckReport, check_implementation, crash_report
+from torch_ref.harness.campaign import PART, CheckReport, check_implementation, crash_report
 from torch_ref.harness.checks import CHECKS, check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.dump import check_dump
@@ -36,6 +37,7 @@ from torch_ref.harness.theirs import is_theirs, raised
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
+from torch_ref.reports.text import printable
 
 CRASHED, TIMED_OUT = 3, 4
 PAIR_SECONDS = 60.0
@@ -65,18 +67,20 @@ def check(
     ] = HeadOrNone.linear,
     dtype: Annotated[DType, typer.Option(help="Of a program.")] = DType.float32,
     without: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            help='What a program does not take: "h0,c0,dh_n,dc_n" or some; without a head "dy".'
+            metavar="h0,c0",
+            help="What a program does not take, of h0, c0, dh_n, dc_n; without a head dy.",
         ),
-    ] = "",
+    ] = None,
     sizes: Annotated[
-        str, typer.Option(metavar="H=26,B=1", help="It is bound to these, of T, B, I, H, L.")
-    ] = "",
+        list[str] | None,
+        typer.Option(metavar="H=26,B=1", help="It is bound to these, of T, B, I, H, L."),
+    ] = None,
     require: Annotated[
-        str,
+        list[str] | None,
         typer.Option(metavar="stacks,dx", help="A failure if not verified; all: whatever it is."),
-    ] = "",
+    ] = None,
     examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
     timeout: Annotated[
@@ -129,18 +133,17 @@ def check(
             raise ValueError("--layout is auto but must be a preset for --command: none is tried.")
         found: Layout | Literal["auto"] = "auto" if layout == "auto" else preset(layout)
         implementation = replace(implementation, layout=found)
-    implementation = replace(
-        implementation,
-        sizes={**implementation.sizes, **_sizes(sizes)},
-        requires=implementation.requires | {*_listed(require)},
-    )
+    bound = {**implementation.sizes, **_sizes(sizes)}
+    require_memory(bound, implementation.dtype or "float32")
+    requires = implementation.requires | {*_listed(require)}
+    implementation = replace(implementation, sizes=bound, requires=requires)
     require_unread(implementation, {"--html": html, "--json": json})
-    words = ["check", *_same_implementation(target, command, head.value, without)]
+    words = ["check", *_same_implementation(target, command, head.value, _joined(without))]
     words += ["--dtype", dtype.value] if command is not None and dtype is not DType.float32 else []
     words += ["--layout", layout] if layout is not None else []
     words += ["--timeout", f"{timeout:g}"] if timeout is not None else []
-    words += ["--sizes", sizes] if sizes else []
-    words += ["--require", require] if require else []
+    words += ["--sizes", _joined(sizes)] if sizes else []
+    words += ["--require", _joined(require)] if require else []
     try:
         with _prints_to_stderr():
             report = _run(implementation, case, examples, jobs, seed)
@@ -149,34 +152,43 @@ def check(
             raise
         with _prints_to_stderr():
             report = crash_report(implementation, error)
-        said = ". ".join([raised(error), *report.notes])
+        said = printable(". ".join([raised(error), *report.notes]))
         sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
         words += ["--case", case] if case is not None else _kept(report, examples, seed)
         _write(report, shlex.join(["manual-lstm", *words]), json, html)
         raise typer.Exit(_status_of(error)) from None
 
     words += ["--case", case] if case is not None else _kept(report, examples, seed)
-    given = load_case(case) if case is not None else None
-    blindness = blind_spots(given) if given is not None else None
+    own = load_case(case) if case is not None else None
+    blindness = blind_spots(own) if own is not None else None
     with _prints_to_stderr():
         diagnosis = _diagnosed(implementation, report, seed)
-        maps = maps_of(implementation, report, given=given, seed=seed) if html is not None else None
+        maps = maps_of(implementation, report, given=own, seed=seed) if html is not None else None
     _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
 
 
-def _listed(words: str) -> list[str]:
-    return [word.strip() for word in words.split(",") if word.strip()]
+def _joined(given: list[str] | None) -> str:
+    """An option's words, which may be given at once or one after the other."""
+    return ",".join(given or [])
 
 
-def _sizes(words: str) -> dict[str, int]:
+def _listed(given: list[str] | None) -> list[str]:
+    return [word.strip() for word in _joined(given).split(",") if word.strip()]
+
+
+def _sizes(given: list[str] | None) -> dict[str, int]:
     """The sizes of "H=26,B=1"; what they may be is the Implementation's to say."""
-    pairs = [word.partition("=") for word in _listed(words)]
+    pairs = [word.partition("=") for word in _listed(given)]
     if not all(value.strip().isdecimal() for _, _, value in pairs):
         raise ValueError(
-            f"--sizes is {words!r} but must be sizes and whole numbers: --sizes H=26,I=26,B=1."
+            f"--sizes is {_joined(given)!r} but must be sizes and whole numbers: "
+            "--sizes H=26,I=26,B=1."
         )
-    return {name.strip(): int(value) for name, _, value in pairs}
+    sizes = {name.strip(): int(value) for name, _, value in pairs}
+    if len(sizes) < len(pairs):
+        raise ValueError(f"--sizes is {_joined(given)!r} but must have each size once.")
+    return sizes
 
 
 def _kept(report: CheckReport, examples: int, seed: int) -> list[str]:
@@ -236,8 +248,7 @@ _WORDS = {"target": "package.module:object", "command": "--command"}
 def _require_of_use(context: typer.Context, what: str) -> None:
     """ValueError for an option that would be ignored."""
     for name, (of_use, reason) in _NOT_OF_USE.items():
-        source = context.get_parameter_source(name)
-        if what not in of_use and source is not None and source.name == "COMMANDLINE":
+        if what not in of_use and given(context, name):
             targets = " and ".join(_WORDS[each] for each in of_use)
             raise ValueError(f"--{name} is for {targets}: {reason}.")
 
@@ -270,7 +281,8 @@ def _run(
             return check_implementation(implementation, case=load_case(path), progress=progress)
     if jobs > 1:
         _require_sendable(implementation, jobs)
-    with _pool(jobs) as executor, counting("cases", examples) as progress:
+    parts = len(CHECKS) + examples // PART  # more processes would have nothing to do
+    with _pool(min(jobs, parts)) as executor, counting("cases", examples) as progress:
         return check_implementation(
             implementation, examples=examples, seed=seed, executor=executor, progress=progress
         )

@@ -96,7 +96,7 @@ def diff(
             console.print(Text(blindness_text(blindness)))
         elif blind and hides(case):
             console.print(Text(f"What this case hides: {'; '.join(hides(case))}."))
-        console.print(f"Again:  {reproduce}", highlight=False, soft_wrap=True)
+        console.print(f"Again:  {reproduce}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if comparison.verdict == "agree" else 1)
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from torch_ref.cli.page import check_outputs
 from torch_ref.cli.window import HeadOrNone
 from torch_ref.diagnosis.blind_spots import blind_spots
 from torch_ref.diagnosis.forward.mistakes import forward_mistakes
@@ -16,7 +17,6 @@ from torch_ref.harness.exchange.files import load_case
 from torch_ref.oracles.variant import STANDARD
 from torch_ref.reports.as_json import write_json
 from torch_ref.reports.diagnosis import blindness_text
-from torch_ref.reports.files import require_apart
 
 
 def mistakes(
@@ -25,9 +25,9 @@ def mistakes(
         typer.Option(metavar="PATH", help="Tell which of them this exchange file can show."),
     ] = None,
     head: Annotated[
-        HeadOrNone,
-        typer.Option(help="With a head and its loss; none: for code that is given dy."),
-    ] = HeadOrNone.none,
+        HeadOrNone | None,
+        typer.Option(help="With a head and its loss.  [default: none, for code that is given dy]"),
+    ] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the list here; - is stdout.")
     ] = None,
@@ -36,10 +36,12 @@ def mistakes(
 
     Exit status 0, or 1 for a case that some mistake would pass unseen.
     """
-    require_apart({"--case": case, "--json": json})
+    check_outputs(None, json, {"--case": case})
+    if case is not None and head is not None:
+        raise ValueError("--head is for the list: a case has the head that it has.")
     console = Console()
     if case is None:
-        of_head = head.inside
+        of_head = None if head is None else head.inside
         known = catalogue(STANDARD, of_head).mistakes
         forward = [each.mistake for each in forward_mistakes(STANDARD, of_head)]
         if json is not None:

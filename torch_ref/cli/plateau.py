@@ -19,9 +19,10 @@ from manual_lstm.plateau import (
     lowest_loss,
 )
 from manual_lstm.tasks import read_text
+from torch_ref.cli.page import check_outputs
 from torch_ref.cli.window import HeadName
 from torch_ref.reports.as_json import write_json
-from torch_ref.reports.files import require_apart
+from torch_ref.reports.text import NARROW
 
 # Of a history, the last tenth is what the loss is now.
 _LAST = 10
@@ -50,7 +51,7 @@ def plateau(
     """
     if loss is None and history is None:
         raise ValueError("plateau needs --loss or --history: the loss that does not fall.")
-    require_apart({"--history": history, "--text": text, "--json": json})
+    check_outputs(None, json, {"--history": history, "--text": text})
     if classes is not None and text is not None:
         raise ValueError("--classes and --text both say how many classes there are: give one.")
     learnt = None if text is None else read_text(text)
@@ -76,7 +77,7 @@ def plateau(
         write_json(report, json)
     if json != "-":
         console = Console(highlight=False)
-        console.print(_table(known, position))
+        console.print(_table(known, position, console.width))
         console.print()
         for sentence in sentences:
             console.print(sentence, markup=False)
@@ -106,20 +107,22 @@ def _loss(loss: str | None, history: str | None) -> tuple[float, float, list[str
             raise ValueError(
                 f"--loss is {loss!r} but must be a number, for instance 2.35."
             ) from None
-        if not math.isfinite(now):
-            raise ValueError(f"--loss is {loss} but must be finite: look for a division by zero.")
         digits, _, exponent = loss.lower().partition("e")
-        decimals = len(digits.partition(".")[2]) - int(exponent or 0)
-        uncertainty = 0.5 * 10.0**-decimals
+        if math.isfinite(now):  # else it is inf or nan, which have no digits
+            decimals = len(digits.partition(".")[2]) - int(exponent or 0)
+            uncertainty = float(f"0.5e{-decimals}")
+        if not math.isfinite(now + uncertainty):
+            raise ValueError(f"--loss is {loss} but must be finite: look for a division by zero.")
     return now, uncertainty, trend
 
 
-def _table(known: tuple[Level, ...], position: Position) -> Table:
+def _table(known: tuple[Level, ...], position: Position, width: int) -> Table:
+    """The levels and the loss, the lowest first; below NARROW columns what matters most of them."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for header in ("loss", "p(target)"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for header in ("level", "equation"):
-        table.add_column(header)
+    shown = (0, 2) if width < NARROW else (0, 1, 2, 3)
+    for k in shown:
+        header, number = ("loss", "p(target)", "level", "equation")[k], k < 2
+        table.add_column(header, justify="right" if number else "left", no_wrap=number)
     rows = [
         (
             level.loss,
@@ -132,5 +135,5 @@ def _table(known: tuple[Level, ...], position: Position) -> Table:
     ]
     rows.append((position.loss, f"{position.loss:.5f}", "", "<- the loss", ""))
     for _, *cells in sorted(rows, key=lambda row: row[0]):
-        table.add_row(*cells)
+        table.add_row(*(cells[k] for k in shown))
     return table

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from manual_lstm.checkpoint import load_checkpoint
 from manual_lstm.predict import predict as predictions
+from torch_ref.cli.page import check_outputs
 from torch_ref.reports.as_json import write_json
-from torch_ref.reports.files import require_apart
 
 
 def predict(
@@ -34,7 +34,7 @@ def predict(
     The probabilities are the model's own, at a temperature of 1. Exit status 0: done. 2: wrong
     usage or input.
     """
-    require_apart({"the checkpoint": checkpoint, "--json": json})
+    check_outputs(None, json, {"the checkpoint": checkpoint})
     schedule, text, state = load_checkpoint(checkpoint)
     symbols = text.symbols
     first = symbols[int(text.indices[0])] if prompt is None else prompt

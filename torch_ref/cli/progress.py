@@ -1,5 +1,6 @@
 """What is going on, on a terminal; nothing where standard error is a file, a pipe, or closed."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+from manual_lstm.train import Trained
 
 
 @contextmanager
@@ -47,3 +50,29 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     ) as bar:
         task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def losses(floor: float, windows: int, done: int) -> Iterator[Callable[[Trained], None]]:
+    """A bar of a training's windows beside the last one's loss, the head's floor and the rate."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    console, began = Console(stderr=True), time.perf_counter()
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=windows, completed=done)
+
+        def show(trained: Trained) -> None:
+            rate = (trained.window - done) / max(time.perf_counter() - began, 1e-9)
+            bar.update(
+                task,
+                completed=trained.window,
+                description=f"loss {trained.loss:.4f}  perplexity {trained.perplexity:.3f}  "
+                f"floor {floor:.4f}  {rate:.0f}/s",
+            )
+
+        yield show

@@ -5,18 +5,22 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from manual_lstm.checkpoint import load_checkpoint, save_checkpoint
-from manual_lstm.history import open_history, read_history, sync_history, write_history
+from manual_lstm.history import (
+    open_history,
+    read_history,
+    recorded,
+    sync_history,
+    write_history,
+)
 from manual_lstm.model import CharModel
 from manual_lstm.monitor import GateSizes, gate_sizes, write_gate_sizes
 from manual_lstm.optim import Optimizer
@@ -24,12 +28,14 @@ from manual_lstm.plateau import levels, uniform_loss
 from manual_lstm.tasks import Text, alphabet, read_text
 from manual_lstm.train import Schedule, Trained, TrainState, start, train_window
 from manual_lstm.train import train as run_training
-from torch_ref.cli.window import DType, HeadName
-from torch_ref.harness.side_by_side import SideBySide, compare_training
+from torch_ref.cli.options import require_of_use, require_same
+from torch_ref.cli.page import check_outputs
+from torch_ref.cli.progress import losses
+from torch_ref.cli.side_by_side import compare_both
+from torch_ref.cli.window import DType, HeadName, require_memory
 from torch_ref.harness.twin_training import twin_window
 from torch_ref.reports.as_json import write_json
-from torch_ref.reports.files import require_apart, require_writable
-from torch_ref.reports.names import element_name
+from torch_ref.reports.files import require_writable
 from torch_ref.reports.plots import plot_gates, plot_history, require_matplotlib
 
 
@@ -50,6 +56,7 @@ class MethodName(StrEnum):
 
 
 def train(
+    context: typer.Context,
     windows: Annotated[int, typer.Option(min=1, help="How many, counted from the start.")] = 3000,
     inputs: Annotated[
         int | None, typer.Option(min=1, help="V, the symbols of the alphabet.  [default: 26]")
@@ -99,7 +106,7 @@ def train(
     ] = None,
     save_every: Annotated[int, typer.Option(min=0, help="Windows; 0: at the end.")] = 0,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from --checkpoint; only --windows counts.")
+        bool, typer.Option("--resume", help="Go on from --checkpoint, as it was trained.")
     ] = False,
     history: Annotated[
         str | None, typer.Option(metavar="FILE.jsonl", help="Every window's loss, as JSON lines.")
@@ -130,10 +137,10 @@ def train(
         raise ValueError("--plot draws the history, so --history must be given too.")
     if resume and checkpoint is None:
         raise ValueError("--resume goes on from a checkpoint, so --checkpoint must be given too.")
+    require_of_use(context)
     records = {"--text": text, "--checkpoint": checkpoint, "--history": history}
     pictures = {"--plot": plot, "--monitor-plot": monitor_plot}
-    require_apart({**records, "--monitor": monitor, **pictures, "--json": json})
-    require_writable(json, "--json file")
+    check_outputs(None, json, {**records, "--monitor": monitor, **pictures})
     require_writable(checkpoint, "checkpoint")
     if not resume and not compare:
         if checkpoint is not None:
@@ -147,6 +154,7 @@ def train(
     if resume:
         assert checkpoint is not None
         schedule, symbols, state = load_checkpoint(checkpoint)
+        require_same(context, schedule, symbols, state)
     else:
         symbols = alphabet(26 if inputs is None else inputs) if text is None else read_text(text)
         num_classes = len(symbols.symbols)
@@ -166,10 +174,12 @@ def train(
             clip_norm=clip_norm,
             clip_value=clip_value,
         )
+        sizes = {"T": schedule.steps, "B": batch, "I": num_classes}
+        require_memory(sizes | {"H": schedule.model.hidden_size, "L": layers}, dtype.value)
         state = start(schedule, dtype=dtype.value, seed=seed, forget_bias=forget_bias)
-    words = shlex.join(["manual-lstm", *sys.argv[1:]])
+    words, floor = shlex.join(["manual-lstm", *sys.argv[1:]]), _floor(schedule)
     if compare:
-        raise typer.Exit(_compare(schedule, symbols, state, windows, json, words))
+        raise typer.Exit(compare_both(schedule, symbols, state, windows, json, words, floor))
 
     sink = _Sink(schedule, symbols, monitor_every)
     began, first = time.perf_counter(), state.windows
@@ -182,11 +192,11 @@ def train(
 
     with ExitStack() as stack:
         if history is not None:
-            sink.history = stack.enter_context(open_history(history, state.windows))
+            sink.history = stack.enter_context(recorded(open_history(history, state.windows)))
         if monitor is not None:
-            sink.monitor = stack.enter_context(_opened(monitor, "a" if resume else "w"))
+            sink.monitor = stack.enter_context(recorded(_opened(monitor, "a" if resume else "w")))
         sink.watch = monitor is not None or monitor_plot is not None
-        show = stack.enter_context(_bar(schedule, windows, state.windows))
+        show = stack.enter_context(losses(floor, windows, state.windows))
 
         def each(current: TrainState, trained: Trained) -> None:
             sink(current, trained)
@@ -219,7 +229,7 @@ def train(
         "windows": state.windows,
         "loss": last and last.loss,
         "perplexity": last and (last.perplexity if math.isfinite(last.perplexity) else None),
-        "floor": _floor(schedule),
+        "floor": floor,
         "windows_per_second": rate,
         "checkpoint": checkpoint,
         "monitor": sink.sizes and {"verdict": sink.sizes.verdict, "reason": sink.sizes.reason},
@@ -301,72 +311,6 @@ def _print(
     console.print(f"Again:  {report['reproduce']}", markup=False)
 
 
-def _compare(
-    schedule: Schedule,
-    text: Text,
-    state: TrainState,
-    windows: int,
-    json: str | None,
-    words: str,
-) -> int:
-    """Both sides, window by window; 1 if they part beyond rounding."""
-    found: SideBySide | None = None
-    count = windows - state.windows
-    if count < 1:
-        raise ValueError(
-            f"--windows is {windows} but must be above {state.windows}, which are trained already."
-        )
-    with _bar(schedule, windows, state.windows) as show:
-        for found in compare_training(schedule, text, state, count):
-            show(found.left)
-    assert found is not None
-    worst = found.worst
-    where = (
-        element_name(worst.name, worst.shape, worst.worst_index)
-        if worst.worst_index is not None
-        else ""
-    )
-    share = f"{worst.used:.0%}" if worst.used < 10 else f"{worst.used:.3g} times"
-    if found.parted:
-        sentence = (
-            f"They part at window {found.window}: {worst.name} {where} differs by "
-            f"{worst.max_abs:.3g}, {share} of what rounding explains."
-        )
-    elif not found.conclusive:
-        sentence = (
-            f"They agree up to window {found.window - 1}. From window {found.window} on rounding "
-            "alone decides what comes out, so nothing more can be said."
-        )
-    else:
-        sentence = (
-            f"They agree in all {count} windows: rounding explains every difference. In the last "
-            f"{worst.name} {where} uses most of it, {share}."
-        )
-    report = {
-        "verdict": "disagree" if found.parted else "agree",
-        "window": found.window,
-        "conclusive": found.conclusive,
-        "tensor": worst.name,
-        "used": worst.used if math.isfinite(worst.used) else None,
-        "losses": {"manual": found.left.loss, "torch": found.right.loss},
-        "sentence": sentence,
-        "reproduce": words,
-    }
-    if json is not None:
-        write_json(report, json)
-    if json != "-":
-        console = Console(soft_wrap=True, highlight=False)
-        console.print(
-            f"window {found.window}   manual_lstm: loss {found.left.loss:.7g}, gradient "
-            f"{found.left.norm:.6g}   torch: loss {found.right.loss:.7g}, gradient "
-            f"{found.right.norm:.6g}",
-            markup=False,
-        )
-        console.print(sentence, markup=False)
-        console.print(f"Again:  {words}", markup=False)
-    return 1 if found.parted else 0
-
-
 def _floor(schedule: Schedule) -> float:
     """The head's own."""
     known = levels(schedule.model.num_classes, schedule.model.head)
@@ -378,23 +322,3 @@ def _opened(path: str, mode: str) -> IO[str]:
         return Path(path).open(mode, encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--monitor file {path!r} cannot be written: {error.strerror}.") from None
-
-
-@contextmanager
-def _bar(schedule: Schedule, windows: int, done: int) -> Iterator[Callable[[Trained], None]]:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    console = Console(stderr=True)
-    floor, began = _floor(schedule), time.perf_counter()
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("", total=windows, completed=done)
-
-        def show(trained: Trained) -> None:
-            rate = (trained.window - done) / max(time.perf_counter() - began, 1e-9)
-            bar.update(
-                task,
-                completed=trained.window,
-                description=f"loss {trained.loss:.4f}  perplexity {trained.perplexity:.3f}  "
-                f"floor {floor:.4f}  {rate:.0f}/s",
-            )
-
-        yield show

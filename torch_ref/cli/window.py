@@ -1,16 +1,21 @@
 """The options that say which window of which text: those of `diff` and of `case`."""
 
+import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from manual_lstm.model import Head
 from manual_lstm.tasks import alphabet, read_text
 from torch_ref.harness.cases import character_case, sized_case
 from torch_ref.oracles.case import Case
+
+_GIB = 2**30
 
 
 class DType(StrEnum):
@@ -67,6 +72,28 @@ TextFile = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of weights, state and upstream.")]
 
 
+def require_memory(sizes: Mapping[str, int], dtype: str) -> None:
+    """Before anything is made: whether the weights, x and h alone are more than the machine holds.
+
+    Args:
+        sizes: of T, B, I, H and L; those that are not known count as 1.
+
+    Raises:
+        MemoryError: they are.
+    """
+    steps, batch, inputs, hidden, layers = (sizes.get(name, 1) for name in "TBIHL")
+    weights = 4 * hidden * (inputs + hidden + 1 + (layers - 1) * (2 * hidden + 1))
+    numbers = weights + steps * batch * (inputs + layers * hidden)
+    needed, there = (
+        numbers * np.dtype(dtype).itemsize,
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+    )
+    if needed > there:
+        raise MemoryError(
+            f"the weights, x and h alone are {needed // _GIB} GiB, of {there // _GIB} there are"
+        )
+
+
 @dataclass(frozen=True)
 class Window:
     """What these options say.
@@ -94,6 +121,7 @@ class Window:
         if head is None:
             return self._without_head()
         symbols = read_text(self.text) if self.text is not None else alphabet(self.inputs or 26)
+        require_memory(self._sizes(len(symbols.symbols)), self.dtype.value)
         return character_case(
             symbols,
             steps=self.steps,
@@ -111,10 +139,13 @@ class Window:
                 f"--text is {self.text!r} but there is none with --head none, whose x is drawn: "
                 "leave one of them out."
             )
-        inputs = self.inputs or 26
-        hidden = self.hidden or inputs
-        sizes = {"T": self.steps, "B": self.batch, "I": inputs, "H": hidden, "L": self.layers}
+        sizes = self._sizes(self.inputs or 26)
+        require_memory(sizes, self.dtype.value)
         return sized_case(sizes, dtype=self.dtype.value, seed=self.seed)
+
+    def _sizes(self, inputs: int) -> dict[str, int]:
+        hidden = self.hidden or inputs
+        return {"T": self.steps, "B": self.batch, "I": inputs, "H": hidden, "L": self.layers}
 
     def sizes_of(self, case: Case) -> tuple[str, str]:
         """T, B and what x has, then H and L, as a report has them."""
