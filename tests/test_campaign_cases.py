@@ -83,6 +83,14 @@ def test_progress_that_is_not_told_of_one_case() -> None:
     assert sum(told) == len(CHECKS) > len(told) > 2
 
 
+@pytest.mark.parametrize("examples", [7, 30])
+def test_progress_that_goes_beyond_the_end(examples: int) -> None:
+    """24/20 cases: the shares of few examples are more than they are, or fewer."""
+    told: list[int] = []
+    check_implementation(manual_lstm.vjp, examples=examples, progress=told.append)
+    assert sum(told) == examples
+
+
 def test_a_worst_case_that_is_only_the_most_precise() -> None:
     """dx off by half in float32, and at T=1 by a millionth in float64, more of its budget."""
 

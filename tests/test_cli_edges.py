@@ -1,5 +1,6 @@
 """The commands at their edges: sizes, files and terminals that there are not, words that clash."""
 
+import errno
 import json
 import os
 import subprocess
@@ -75,6 +76,14 @@ def test_sizes_that_no_memory_holds(command, words):
     told = refused(command, *words)
     assert told.startswith("there is not enough memory (the weights, x and h alone are ")
     assert told.endswith("): choose smaller sizes.")
+
+
+def test_more_time_or_cases_than_there_are(command):
+    """A timer that goes no further, or a list of all cases, was told as the LSTM's own crash."""
+    words = ("check", "manual_lstm:vjp", "--examples")
+    assert command(*words, 5, "--timeout", "inf")[0] == 0
+    assert command(*words, 5, "--timeout", "1e30")[0] == 0
+    assert "less than or equal to 10000000" in refused(command, *words, 10**30)
 
 
 def test_as_many_processes_as_somebody_mistypes(monkeypatch, command):
@@ -182,8 +191,11 @@ def test_a_resume_that_refuses_the_line_that_it_goes_on_from(command):
     assert load_checkpoint("c.npz")[2].windows == 5
 
 
-def test_an_empty_line_where_there_is_no_terminal(command):
-    """A progress bar that is not shown leaves one behind."""
+@pytest.mark.parametrize("environment", [{}, {"FORCE_COLOR": "1", "TERM": "dumb"}])
+def test_an_empty_line_where_there_is_no_terminal(command, monkeypatch, environment):
+    """A progress bar that is not shown, as on a terminal that only prints, leaves one behind."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     assert command(*TRAIN)[2] == ""
     assert command(*TRAIN, "--compare")[2] == ""
 
@@ -228,6 +240,19 @@ def test_a_case_that_is_written_though_its_report_cannot_be(command):
     """The next try finds that the case exists already."""
     refused(command, "case", *SMALL, "--out", "case", "--json", "nowhere/report.json")
     assert not Path("case").exists()
+
+
+def test_a_folder_that_cannot_be_read_told_as_an_output(monkeypatch, command):
+    """What is wrong with the file of an input is not wrong with standard output."""
+    told = f"{'x' * 300} cannot be read: File name too long."
+    assert refused(command, "check", "--dump", "x" * 300) == told
+
+    def denied(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", "secret.npy")
+
+    monkeypatch.setattr(check_module, "check_dump", denied)
+    told = "file 'secret.npy' cannot be used: Permission denied."
+    assert refused(command, "check", "--dump", ".") == told
 
 
 def test_a_checkpoint_that_is_the_current_folder(command):

@@ -121,6 +121,8 @@ def _usage(error: typer.BadParameter) -> str:
 
 
 def _stop_unwritten(error: OSError) -> NoReturn:
+    if error.filename is not None:  # it is not standard output
+        _stop(f"file {error.filename!r} cannot be used: {error.strerror}.")
     # What is still to be written cannot be: not even Python itself may try again.
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     _stop(f"the output cannot be written: {error.strerror}.")

@@ -81,7 +81,7 @@ def check(
         list[str] | None,
         typer.Option(metavar="stacks,dx", help="A failure if not verified; all: whatever it is."),
     ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="How many cases.")] = 200,
+    examples: Annotated[int, typer.Option(min=1, max=10**7, help="How many cases.")] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="How many processes.")] = 1,
     timeout: Annotated[
         float | None,

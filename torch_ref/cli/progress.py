@@ -1,4 +1,4 @@
-"""What is going on, on a terminal; nothing where standard error is a file, a pipe, or closed."""
+"""What is going on, on a terminal; nothing on a dumb one, in a file or pipe, or if closed."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from manual_lstm.train import Trained
 def doing(what: str) -> Iterator[Callable[[str], None]]:
     """A spinner beside `what`; the function that it gives changes the words."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_interactive:
         yield lambda _: None
         return
     with console.status(what) as status:
@@ -34,7 +34,7 @@ def measuring(what: str) -> Iterator[Callable[[float, float], None]]:
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn(what), BarColumn(), "about", TimeRemainingColumn())
     with Progress(
-        *columns, "left", console=console, transient=True, disable=not console.is_terminal
+        *columns, "left", console=console, transient=True, disable=not console.is_interactive
     ) as bar:
         task = bar.add_task("", total=1.0)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -46,7 +46,7 @@ def counting(what: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (BarColumn(), MofNCompleteColumn(), f"{what}, about", TimeRemainingColumn(), "left")
     console = Console(stderr=True)
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not console.is_interactive
     ) as bar:
         task = bar.add_task("", total=total)
         yield lambda count: bar.advance(task, count)
@@ -62,7 +62,7 @@ def losses(floor: float, windows: int, done: int) -> Iterator[Callable[[Trained]
         TimeRemainingColumn(),
         console=console,
         transient=True,
-        disable=not console.is_terminal,
+        disable=not console.is_interactive,
     ) as bar:
         task = bar.add_task("", total=windows, completed=done)
 

@@ -109,8 +109,8 @@ def check_implementation(
         case: run the checks on this one case, those that its sizes suit, instead of drawn ones.
         executor: where to run the checks; a pool of processes needs an implementation that can be
             pickled. None runs them here, one after the other.
-        progress: called with the number of cases that were run since it was last called; with
-            `case` of checks, those among them that are left out.
+        progress: called with how many of the examples are done since it was last called; with
+            `case` how many of the checks, those among them that are left out.
 
     Raises:
         ValueError: examples below 1, an expected failure of a check that there is not, or a case
@@ -271,12 +271,20 @@ def _run_all(
     executor: Executor | None,
     progress: Callable[[int], None] | None,
 ) -> list[Found]:
-    tell = progress or (lambda _: None)
     jobs = [
         (check, count, seed + part)
         for check in runnable
         for part, count in enumerate(_parts(_share(check, runnable, examples)))
     ]
+    asked, ran = sum(count for _, count, _ in jobs), 0
+
+    def tell(count: int) -> None:
+        """Of the examples, as the shares of few are more than they are together."""
+        nonlocal ran
+        before, ran = ran * examples // asked, ran + count
+        if progress is not None:
+            progress(ran * examples // asked - before)
+
     found = []
     if executor is None:
         for check, count, its_seed in jobs:

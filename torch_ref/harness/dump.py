@@ -1,5 +1,6 @@
 """A case and a result as files, made whenever and wherever: judged once, nothing is run."""
 
+import os
 import time
 from functools import partial
 from pathlib import Path
@@ -67,6 +68,12 @@ def dump_arrays(folder: str | Path) -> tuple[Case, Results, Results, Results]:
 
 def _inside(folder: str | Path, name: str) -> Path:
     for ending in _ENDINGS:
-        if (path := Path(folder) / f"{name}{ending}").exists():
-            return path
+        path = Path(folder) / f"{name}{ending}"
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise ValueError(f"{folder} cannot be read: {error.strerror}.") from None
+        return path
     raise ValueError(f"{folder} has no {name}, {name}.npz or {name}.safetensors.")

@@ -115,7 +115,9 @@ def _short(filename: str) -> str:
 
 @contextlib.contextmanager
 def _stopped_after(seconds: float | None) -> Iterator[None]:
-    if seconds is None or threading.current_thread() is not threading.main_thread():
+    # No timer goes further than TIMEOUT_MAX, and only the main thread has one.
+    main = threading.current_thread() is threading.main_thread()
+    if seconds is None or seconds > threading.TIMEOUT_MAX or not main:
         yield
         return
 
