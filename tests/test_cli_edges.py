@@ -7,14 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import manual_lstm
 from manual_lstm.checkpoint import load_checkpoint
-from torch_ref import load_case
+from torch_ref import Layout, load_case
 from torch_ref.cli import main
 from torch_ref.harness.campaign import PART
 from torch_ref.harness.checks import CHECKS
+from torch_ref.harness.exchange.files import read_case
 
 check_module = sys.modules["torch_ref.cli.check"]
 
@@ -326,3 +328,25 @@ def test_a_case_or_a_text_that_the_report_replaces(command):
     assert "the file of --text too" in refused(command, "case", *words, "--out", "c.npz")
     assert command("case", *SMALL, "--out", "c.npz", "--json", "r.json")[0] == 0
     assert load_case("c.npz").x.shape == (2, 1, 2)
+
+
+def test_a_case_in_a_layout_that_holds_other_arrays(command):
+    """Somebody who is to read `kernel.npy` can find out neither its name nor its shape."""
+    words = ("case", *SMALL, "--hidden", 3)
+    command(*words, "--out", "own")
+    _, out, _ = command(*words, "--out", "theirs", "--layout", "bias_neuron")
+    assert "\n  W_f_l0 (3, 3)\n" in out
+    assert "--layout bias_neuron" in out.splitlines()[-1]
+    theirs = read_case("theirs")
+    layout = Layout.from_json(theirs.layout)
+    back = layout.params_from(theirs.case.params)
+    own = load_case("own")
+    assert {n: a.tolist() for n, a in back.items()} == {
+        n: a.tolist() for n, a in own.params.items()
+    }
+    assert np.array_equal(layout.sequence_from(theirs.case.x), own.x)
+    command(*words, "--out", "same", "--layout", "manual_lstm")
+    assert Path("same/case.json").read_bytes() == Path("own/case.json").read_bytes()
+    assert "must be one of manual_lstm, torch" in refused(
+        command, *words, "--out", "x", "--layout", "y"
+    )

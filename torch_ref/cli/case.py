@@ -22,7 +22,10 @@ from torch_ref.cli.window import (
     TextFile,
     Window,
 )
-from torch_ref.harness.exchange.files import save_case
+from torch_ref.harness.arranged_program import arranged
+from torch_ref.harness.exchange.files import own_sizes, save_case
+from torch_ref.harness.layouts.layout import Layout
+from torch_ref.harness.layouts.presets import preset
 from torch_ref.reports.as_json import write_json
 
 
@@ -51,6 +54,10 @@ def case(
     head: HeadOption = HeadOrNone.linear,
     text: TextFile = None,
     seed: Seed = 0,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Arranged as this preset says, to see what a program is handed."),
+    ] = None,
     json: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write what was done here; - is stdout.")
     ] = None,
@@ -58,14 +65,19 @@ def case(
     """Write the case that `manual-lstm diff` would compare on: weights, inputs, upstream gradients.
 
     A folder of .npy files and case.json, or the same in one .npz or .safetensors file. With
-    --head none it has dy, the upstream gradient of every output, in place of targets.
+    --head none it has dy, the upstream gradient of every output, in place of targets. With
+    --layout its arrays are those that `manual-lstm check --command ... --layout` hands over.
     """
     path = _path(out, form)
     check_outputs(None, json, {"--text": text, "--out": str(path)})
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     drawn = window.case()
-    save_case(drawn, path)
-    reproduce = window.again("case", drawn, out=path)
+    named = {} if layout is None else {"layout": layout}
+    theirs = Layout() if layout is None else preset(layout)
+    written = arranged(drawn, theirs)
+    about = {} if theirs == Layout() else theirs.to_json()
+    save_case(written, path, layout_json=about, sizes=own_sizes(drawn), head=drawn.head)
+    reproduce = window.again("case", drawn, out=path, **named)
     if json is not None:
         write_json({"path": str(path), "reproduce": reproduce}, json)
     if json != "-":
@@ -74,6 +86,9 @@ def case(
             f"{path}: {' '.join(window.sizes_of(drawn))}, {dtype.value}, {head.words}",
             markup=False,
         )
+        if layout is not None:
+            for name, array in {**written.params, "x": written.x}.items():
+                console.print(f"  {name} {array.shape}", markup=False)
         console.print(f"Again:  {reproduce}", markup=False)
 
 

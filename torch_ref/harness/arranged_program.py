@@ -11,23 +11,12 @@ from torch_ref.oracles.case import Case, Results
 PROGRAM_SECONDS = 10.0
 
 
-def run_arranged_program(
-    command: str, layout: Layout, case: Case, *, timeout: float | None = None
-) -> Results:
-    """`run_program` with the case arranged as `layout` says, and its results in ours again.
-
-    The files of x, the states and what belongs to them keep their names, "x", "h0", "dy", "dx".
-
-    Args:
-        timeout: in seconds; None is PROGRAM_SECONDS.
+def arranged(case: Case, layout: Layout) -> Case:
+    """The case with its arrays as `layout` has them; x, the states and dy keep their names.
 
     Raises:
         ValueError: a layout that one array cannot hold: a list of arrays, or a joined state.
-        Exception: as `run_program`.
     """
-    timeout = PROGRAM_SECONDS if timeout is None else timeout
-    if layout == Layout():
-        return run_program(command, case, timeout=timeout)
     if layout.joined_state or ":" in layout.sequence:
         what = "a joined state" if layout.joined_state else "a list of arrays"
         raise ValueError(f"the layout has {what} but a program's must have an array for each file.")
@@ -39,9 +28,29 @@ def run_arranged_program(
         given["dy"] = layout.sequence_to(case.dy, "dy")
     if case.targets is not None:
         given["targets"] = layout.targets_to(case.targets)
+    return replace(case, **given)
+
+
+def run_arranged_program(
+    command: str, layout: Layout, case: Case, *, timeout: float | None = None
+) -> Results:
+    """`run_program` with the case arranged as `layout` says, and its results in ours again.
+
+    The files of x, the states and what belongs to them keep their names, "x", "h0", "dy", "dx".
+
+    Args:
+        timeout: in seconds; None is PROGRAM_SECONDS.
+
+    Raises:
+        ValueError: as `arranged`.
+        Exception: as `run_program`.
+    """
+    timeout = PROGRAM_SECONDS if timeout is None else timeout
+    if layout == Layout():
+        return run_program(command, case, timeout=timeout)
     found = run_program(
         command,
-        replace(case, **given),
+        arranged(case, layout),
         timeout=timeout,
         layout_json=layout.to_json(),
         sizes=own_sizes(case),
