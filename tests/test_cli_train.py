@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from manual_lstm.checkpoint import load_checkpoint
-from manual_lstm.train import train_window
+from manual_lstm.predict import predict
+from manual_lstm.train import next_window, train_window
 from torch_ref.cli import app, side_by_side
 
 runner = CliRunner()
@@ -158,6 +159,44 @@ def test_a_prediction_without_its_probabilities(tmp_path):
     assert [len(row) for row in report["probabilities"]] == [3, 3]
     assert "--prompt has 'x'" in refused("predict", path, "--prompt", "axb")
     assert "cannot be read" in refused("predict", tmp_path / "missing.npz")
+
+
+def test_a_prediction_that_forgets_the_state_of_training(tmp_path):
+    """The loss is that of a state that is carried on; from zero the same weights say otherwise."""
+    path = tmp_path / "c.npz"
+    call("train", "--inputs", 3, "--steps", 4, "--batch", 2, "--windows", 30, "--checkpoint", path)
+    schedule, text, state = load_checkpoint(path)
+    fed = next_window(schedule, text, state)[0][:, 0]
+    words = ("predict", path, "--count", 1, "--json", "-")
+    for count, given in ((1, ()), (4, ("--prompt", "".join(text.symbols[k] for k in fed)))):
+        carried, zero = (
+            next(predict(schedule.model, state.params, fed[:count], 1, h=h, c=c))
+            for h, c in ((state.h[:, :1], state.c[:, :1]), (None, None))
+        )
+        report = json.loads(call(*words, "--carry", *given).stdout)
+        assert report["probabilities"][0] == carried.probabilities.tolist()
+        assert report["probabilities"][0] != zero.probabilities.tolist()
+
+
+@pytest.mark.parametrize(
+    ("loss", "fall", "said", "pace"),
+    [
+        (0.41004 + 5e-8, 0.0, "Only other first weights can lower it", None),
+        (0.43, 1e-4, "More steps, a higher learning rate or Adam can", "157"),
+    ],
+)
+def test_a_settled_loss_that_is_told_to_train_on(tmp_path, loss, fall, said, pace):
+    """A limit is never reached, and in float32 the loss stands still beside it: it is on it all
+    the same. Of one that still falls, how long more steps would take is told.
+    """
+    path = tmp_path / "h.jsonl"
+    lines = [{"window": n, "loss": loss + fall * (40 - n), "norm": 0.0} for n in range(1, 41)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = json.loads(call("plateau", "--classes", 2, "--history", path, "--json", "-").stdout)
+    assert any(each.startswith(said) for each in report["sentences"])
+    paces = [each for each in report["sentences"] if each.startswith("At that pace")]
+    told = [] if pace is None else [f"At that pace the level below is {pace} windows away."]
+    assert paces == told
 
 
 def test_a_plateau_that_is_explained_wrongly(tmp_path):

@@ -57,12 +57,15 @@ def plateau(
     learnt = None if text is None else read_text(text)
     num_classes = (26 if classes is None else classes) if learnt is None else len(learnt.symbols)
     known = levels(num_classes, head.value, text=None if learnt is None else learnt.indices)
-    now, uncertainty, trend = _loss(loss, history)
+    now, uncertainty, trend, pace = _loss(loss, history)
     position = locate(now, known, uncertainty)
     bounded = head is HeadName.bounded
     floor = lowest_loss(num_classes) if bounded else 0.0
     if bounded and num_classes == 2 and learnt is None:
         floor = ab_attractors()[0].loss  # (46)
+    if pace > 0 and position.on is None and position.below is not None:
+        windows = (now - position.below.loss) / pace
+        trend.append(f"At that pace the level below is {windows:,.0f} windows away.")
     sentences = [*explain(position, head.value, floor), *trend]
     if json is not None:
         report = {
@@ -83,18 +86,21 @@ def plateau(
             console.print(sentence, markup=False)
 
 
-def _loss(loss: str | None, history: str | None) -> tuple[float, float, list[str]]:
-    """The loss, how far it may be off, and what a history says of its trend."""
+def _loss(loss: str | None, history: str | None) -> tuple[float, float, list[str], float]:
+    """The loss, how far it may be off, what a history says of its trend, its fall in a window."""
     trend: list[str] = []
-    now = uncertainty = 0.0
+    now = uncertainty = pace = 0.0
     if history is not None:
         losses = [entry.loss for entry in read_history(history)]
         if not losses:
             raise ValueError(f"history {history!r} has no window.")
         count = max(1, len(losses) // _LAST)
         last, before = losses[-count:], losses[-2 * count : -count] or losses[-count:]
-        now, uncertainty = sum(last) / count, (max(last) - min(last)) / 2
+        now = sum(last) / count
+        # No nearer than train prints it: a limit is never reached, and rounding ends the way to it.
+        uncertainty = max((max(last) - min(last)) / 2, _half_a_digit(f"{now:.5g}"))
         fall = sum(before) / len(before) - now
+        pace = fall / count
         trend.append(
             f"Over the last {count} of {len(losses)} windows the loss lies between {min(last):.5g} "
             f"and {max(last):.5g}; its mean {'fell' if fall >= 0 else 'rose'} by {abs(fall):.2g} "
@@ -107,13 +113,18 @@ def _loss(loss: str | None, history: str | None) -> tuple[float, float, list[str
             raise ValueError(
                 f"--loss is {loss!r} but must be a number, for instance 2.35."
             ) from None
-        digits, _, exponent = loss.lower().partition("e")
         if math.isfinite(now):  # else it is inf or nan, which have no digits
-            decimals = len(digits.partition(".")[2]) - int(exponent or 0)
-            uncertainty = float(f"0.5e{-decimals}")
+            uncertainty = _half_a_digit(loss)
         if not math.isfinite(now + uncertainty):
             raise ValueError(f"--loss is {loss} but must be finite: look for a division by zero.")
-    return now, uncertainty, trend
+    return now, uncertainty, trend, pace
+
+
+def _half_a_digit(printed: str) -> float:
+    """Half a unit of the last digit of a finite number."""
+    digits, _, exponent = printed.lower().partition("e")
+    decimals = len(digits.partition(".")[2]) - int(exponent or 0)
+    return float(f"0.5e{-decimals}")
 
 
 def _table(known: tuple[Level, ...], position: Position, width: int) -> Table:

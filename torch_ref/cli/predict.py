@@ -15,8 +15,11 @@ from torch_ref.reports.as_json import write_json
 def predict(
     checkpoint: Annotated[str, typer.Argument(metavar="FILE.npz", help="From train.")],
     prompt: Annotated[
-        str | None, typer.Option(help="What comes first.  [default: the text's first symbol]")
+        str | None, typer.Option(help="What comes first.  [default: the text's next symbol]")
     ] = None,
+    carry: Annotated[
+        bool, typer.Option("--carry/--reset", help="The state: where training ended, or zero.")
+    ] = False,
     count: Annotated[int, typer.Option(min=1, help="How many symbols.")] = 26,
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0 takes the most probable; 1 draws as the model says.")
@@ -29,15 +32,17 @@ def predict(
         str | None, typer.Option(metavar="FILE", help="Write the result here; - is stdout.")
     ] = None,
 ) -> None:
-    """Predict what follows a prompt, from a zero state, with the probabilities of each symbol.
+    """Predict what follows a prompt, one symbol after the other, each with its probabilities.
 
-    The probabilities are the model's own, at a temperature of 1. Exit status 0: done. 2: wrong
-    usage or input.
+    It begins at the start of the text with a zero state or, with --carry, where training ended with
+    the state that it ended with. The probabilities are the model's own, at a temperature of 1. Exit
+    status 0: done. 2: wrong usage or input.
     """
     check_outputs(None, json, {"the checkpoint": checkpoint})
     schedule, text, state = load_checkpoint(checkpoint)
     symbols = text.symbols
-    first = symbols[int(text.indices[0])] if prompt is None else prompt
+    position = state.position if carry else 0
+    first = symbols[int(text.indices[position])] if prompt is None else prompt
     unknown = sorted(set(first) - set(symbols))
     if unknown:
         raise ValueError(
@@ -46,9 +51,9 @@ def predict(
         )
     fed = [symbols.index(symbol) for symbol in first]
     rng = np.random.default_rng(seed)
-    found = list(
-        predictions(schedule.model, state.params, fed, count, temperature=temperature, rng=rng)
-    )
+    h, c = (state.h[:, :1], state.c[:, :1]) if carry else (None, None)  # of the first sequence
+    model, params = schedule.model, state.params
+    found = [*predictions(model, params, fed, count, temperature=temperature, rng=rng, h=h, c=c)]
     result = "".join(symbols[each.index] for each in found)
     if json is not None:
         report = {
