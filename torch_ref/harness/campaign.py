@@ -165,6 +165,14 @@ def check_implementation(
         smaller = search(first, subject, count, seed, shrink=True).failure
         failures[0] = smaller or failures[0]
     unexpected = [f for f in failures if f.check not in expected]
+    unverified = [f"{name}: {UNJUDGED}" for name in unjudged]
+    if clipping is not None:
+        unverified.append(clipping.unverified)
+        name = check_clipping.__name__
+        if {"unclipped", "all"} & resolved.requires:
+            unexpected.append(Failure(name, "", clipping.sentence))
+        else:
+            reasons[name] = clipping.sentence
     too_good = [
         Failure(f.check, "", f"It was expected to fail ({expected[f.check]}) but holds.")
         for f in found
@@ -177,11 +185,15 @@ def check_implementation(
     return CheckReport(
         name=subject.implementation.name,
         dtypes=subject.abilities.dtypes,
-        passed=tuple(f.check for f in found if f.failure is None and f.check not in expected),
+        passed=tuple(
+            f.check
+            for f in found
+            if f.failure is None and f.check not in expected and reasons[f.check] is None
+        ),
         skipped={name: reason for name, reason in reasons.items() if reason is not None},
         failures=(*unexpected, *too_good),
         tensors=_worst(found),
-        unverified=(*subject.abilities.unverified, *(f"{name}: {UNJUDGED}" for name in unjudged)),
+        unverified=(*subject.abilities.unverified, *unverified),
         examples=sum(f.examples for f in found),
         seconds=time.perf_counter() - started,
         scale=find_scale(subject) if wrong and clipping is None else None,
