@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torch_ref.compare.errors import TensorError
-from torch_ref.harness.abilities import OUTPUTS, square_note
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import (
     CHECKS,
@@ -22,6 +22,7 @@ from torch_ref.harness.checks import (
     not_applicable,
 )
 from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.crash_notes import crash_notes
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
@@ -211,8 +212,7 @@ def crash_report(implementation: Implementation, error: Exception) -> CheckRepor
     """The report on an implementation that raised on the plainest case: `error` is its failure."""
     report = _not_run(implementation, sentence_of(error), 0.0, error)
     late = isinstance(error, ProgramTimedOut | TimeoutError)
-    note = "" if late else square_note(implementation)
-    return replace(report, notes=(note,) if note else ())
+    return report if late else replace(report, notes=crash_notes(implementation, error))
 
 
 def _not_run(
