@@ -21,6 +21,7 @@ from torch_ref.cli.window import (
     TextFile,
     Window,
 )
+from torch_ref.harness.exchange.archive import ENDINGS
 from torch_ref.harness.exchange.files import save_case
 from torch_ref.reports.as_json import write_json
 
@@ -31,6 +32,7 @@ class FormName(StrEnum):
     npy = "npy"
     npz = "npz"
     safetensors = "safetensors"
+    json = "json"
 
 
 def case(
@@ -56,7 +58,7 @@ def case(
 ) -> None:
     """Write the case that `manual-lstm diff` would compare on: weights, inputs, upstream gradients.
 
-    A folder of .npy files and case.json, or the same in one .npz or .safetensors file. With
+    A folder of .npy files and case.json, or the same in one .npz, .safetensors or .json file. With
     --head none it has dy, the upstream gradient of every output, in place of targets.
     """
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
@@ -78,7 +80,7 @@ def case(
 def _path(out: str, form: FormName | None) -> Path:
     """The path with the ending of its form; ValueError if it has another's."""
     path = Path(out)
-    named = path.suffix[1:] if path.suffix in (".npz", ".safetensors") else "npy"
+    named = path.suffix[1:] if path.suffix in ENDINGS else "npy"
     if form is None or form.value == named:
         return path
     if named == "npy":
