@@ -12,7 +12,7 @@ import numpy as np
 from manual_lstm import alphabet, init_params
 from torch_ref import Case, character_case
 
-FORMS = ("", ".npz", ".safetensors")
+FORMS = ("", ".npz", ".safetensors", ".json")
 
 
 def stack_case(dtype: Any = np.float32) -> Case:

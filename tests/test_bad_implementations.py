@@ -103,6 +103,14 @@ def slow(params, x, h0, c0):
     time.sleep(30)
 
 
+def deaf(params, x, h0, c0):
+    while True:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            pass
+
+
 C = ctypes.CDLL(None)
 C.fdopen.restype = ctypes.c_void_p
 buffered = ctypes.c_void_p(C.fdopen(1, b"w"))  # as C's own stdout in a pipe
@@ -252,12 +260,14 @@ def test_what_an_implementation_prints_is_no_json(check, capfd, jobs):
     assert {"by print", "by the system", "by C"} <= set(err.splitlines())
 
 
-def test_a_callable_that_does_not_come_back(check):
-    """--timeout is for programs only, and a callable hangs for ever."""
-    status, out, err = check("zoo:slow", "--timeout", 0.2)
+@pytest.mark.parametrize("name", ["slow", "deaf"])
+def test_a_callable_that_does_not_come_back(check, name):
+    """--timeout is for programs only, or code that catches every Exception hangs for ever."""
+    status, out, err = check(f"zoo:{name}", "--timeout", 0.2)
     assert (status, out) == (4, "")
-    said = f"TimeoutError: it was still running after 0.2 s, at zoo.py:{line('sleep(30)')}"
-    assert err == f"manual-lstm: zoo:slow: {said}\n"
+    place = line({"slow": "sleep(30)", "deaf": "sleep(0.01)"}[name])
+    said = f"TimeoutError: it was still running after 0.2 s, at zoo.py:{place}"
+    assert err == f"manual-lstm: zoo:{name}: {said}\n"
 
 
 @pytest.mark.parametrize(

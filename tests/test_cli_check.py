@@ -293,7 +293,7 @@ def test_json_and_nothing_else(command):
     [
         ((), "check needs just one of package.module:object, --command and --dump"),
         (("right:vjp", "--command", "a {case} {result}"), "check needs just one of"),
-        (("--dump", "nowhere"), "nowhere has no case, case.npz or case.safetensors"),
+        (("--dump", "nowhere"), "nowhere has no case and none of case.npz, case.safetensors"),
         (
             ("right:vjp", "--layout", "mine"),
             "layout is 'mine' but must be one of",

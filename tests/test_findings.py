@@ -131,6 +131,22 @@ def test_clipping_that_is_not_recognised(kind, weights_only):
     assert report.verdict == "agree", report.failures
 
 
+@pytest.mark.parametrize("word", ["unclipped", "all"])
+def test_clipping_that_agrees_though_it_must_not(word):
+    """What has to be verified beyond the limit is not."""
+    mine = Implementation("mine", vjp=clipped("value", 5.0), requires=frozenset({word}))
+    report = check_implementation(mine, examples=20)
+    assert [failure.check for failure in report.failures] == ["check_clipping"]
+    assert report.failures[0].sentence == report.clipping.sentence
+
+
+def test_clipping_that_is_counted_as_verified():
+    """An agreement below the limit says nothing of what is beyond it."""
+    report = check_implementation(clipped("value", 5.0), examples=20)
+    assert "gradients beyond a value of 5: they are clipped" in report.unverified
+    assert "check_clipping" not in report.passed
+
+
 def test_a_limit_without_its_sign_that_is_taken_for_clipping():
     """What is below -0.5 comes out as 0.5."""
 

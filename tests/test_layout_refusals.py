@@ -183,7 +183,7 @@ def test_a_limit_on_batch_or_layers_is_known(layout, single_batch, single_layer)
     [
         (
             Layout(gate_order="ifog", transposed=True, sequence="BTI"),
-            "gates i, f, o, g in one matrix, transposed, bias single, batch first",
+            "gates i, f, o, g in blocks of one matrix, transposed, bias single, batch first",
         ),
         (
             COLUMNS,
@@ -192,8 +192,9 @@ def test_a_limit_on_batch_or_layers_is_known(layout, single_batch, single_layer)
         ),
         (
             Layout(bias="last", bias_neuron="xh", sequence="T:I", joined_state="ch", states="H"),
-            "gates i, f, g, o in one matrix, bias as the last column of W (x carries it and U "
-            "has it too), sequences a list of T arrays (I,), states (H,), states joined as [c, h]",
+            "gates i, f, g, o in blocks of one matrix, bias as the last column of W (x carries it "
+            "and U has it too), sequences a list of T arrays (I,), states (H,), states joined as "
+            "[c, h]",
         ),
     ],
 )

@@ -318,8 +318,8 @@ def test_other_axes_than_the_usual_are_searched_on_request():
     [
         (
             {},
-            "correct in the arrangement that was assumed: gates i, f, o, g in one matrix, "
-            "transposed, bias single, batch first, states (B, H)",
+            "correct in the arrangement that was assumed: gates i, f, o, g in blocks of one "
+            "matrix, transposed, bias single, batch first, states (B, H)",
         ),
         ({"gate_order": "ifgo"}, "correct, if its gates are in the order i, f, o, g"),
         (
@@ -328,7 +328,7 @@ def test_other_axes_than_the_usual_are_searched_on_request():
         ),
         (
             {"gates": "interleaved", "bias": "pair"},
-            "correct, if its gates are in one matrix and it has a single bias",
+            "correct, if its gates are in blocks of one matrix and it has a single bias",
         ),
     ],
 )

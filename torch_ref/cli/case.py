@@ -23,6 +23,7 @@ from torch_ref.cli.window import (
     Window,
 )
 from torch_ref.harness.arranged_program import arranged
+from torch_ref.harness.exchange.archive import ENDINGS
 from torch_ref.harness.exchange.files import own_sizes, save_case
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.layouts.presets import preset
@@ -35,6 +36,7 @@ class FormName(StrEnum):
     npy = "npy"
     npz = "npz"
     safetensors = "safetensors"
+    json = "json"
 
 
 def case(
@@ -64,7 +66,7 @@ def case(
 ) -> None:
     """Write the case that `manual-lstm diff` would compare on: weights, inputs, upstream gradients.
 
-    A folder of .npy files and case.json, or the same in one .npz or .safetensors file. With
+    A folder of .npy files and case.json, or the same in one .npz, .safetensors or .json file. With
     --head none it has dy, the upstream gradient of every output, in place of targets. With
     --layout its arrays are those that `manual-lstm check --command ... --layout` hands over.
     """
@@ -95,7 +97,7 @@ def case(
 def _path(out: str, form: FormName | None) -> Path:
     """The path with the ending of its form; ValueError if it has another's."""
     path = Path(out)
-    named = path.suffix[1:] if path.suffix in (".npz", ".safetensors") else "npy"
+    named = path.suffix[1:] if path.suffix in ENDINGS else "npy"
     if form is None or form.value == named:
         return path
     if named == "npy":

@@ -49,7 +49,8 @@ def check(
         str | None, typer.Argument(metavar="package.module:object", help="What to check.")
     ] = None,
     command: Annotated[
-        str | None, typer.Option(help='A program: "./prog {case} {result}".')
+        str | None,
+        typer.Option(help='A program: "./prog {case} {result}", folders, or .json, .npz of each.'),
     ] = None,
     dump: Annotated[
         str | None,

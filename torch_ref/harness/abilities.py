@@ -24,7 +24,7 @@ _MORE = {"B": "batches (more than one sequence)", "L": "stacks (more than one la
 SIZE_WORDS = {"B": "batches", "L": "stacks"}
 _REQUIRED = "it is required"
 _SQUARE = "with I = H it works"
-_BOUND = "--sizes I=3,H=3 says so"
+BOUND = "--sizes I=3,H=3 says so"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _notes(trials: Mapping[str, _Trial]) -> tuple[str, ...]:
     raising = {size: trial.meant for size, trial in trials.items() if trial.raised}
     notes = [
         f"It is taken to be meant for {SIZE_WORDS[size]}, as {meant}. If it is not: --sizes "
-        f"{size}=1 says so{f'; if it is bound to that: {_BOUND}' * (meant == _SQUARE)}."
+        f"{size}=1 says so{f'; if it is bound to that: {BOUND}' * (meant == _SQUARE)}."
         for size, meant in raising.items()
         if meant not in ("", _REQUIRED)
     ]
@@ -210,18 +210,6 @@ def _works_square(implementation: Implementation, dtype: str) -> str:
         return _SQUARE if _judged(implementation, case).able else ""
     except Exception:
         return ""
-
-
-def square_note(implementation: Implementation) -> str:
-    """How to say that it is bound to I = H, for what raises elsewhere and runs there; else ""."""
-    case = probe(implementation, implementation.dtype or "float64", I=3)
-    if case.x.shape[-1] != case.h0.shape[-1]:  # bound to other sizes
-        return ""
-    try:
-        run_implementation(implementation, case)
-    except Exception:
-        return ""
-    return f"With I = H it runs: if it is bound to that, {_BOUND}."
 
 
 def _weights(implementation: Implementation, case: Case) -> list[str]:

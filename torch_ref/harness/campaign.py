@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from torch_ref.compare.errors import TensorError
-from torch_ref.harness.abilities import OUTPUTS, square_note
+from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import (
     CHECKS,
@@ -22,6 +22,7 @@ from torch_ref.harness.checks import (
     not_applicable,
 )
 from torch_ref.harness.contract import Implementation, as_implementation
+from torch_ref.harness.crash_notes import crash_notes
 from torch_ref.harness.findings import Scale, find_clipping, find_scale
 from torch_ref.harness.judge import Clipping, Subject
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
@@ -166,6 +167,14 @@ def check_implementation(
         smaller = search(first, subject, count, seed, shrink=True).failure
         failures[0] = smaller or failures[0]
     unexpected = [f for f in failures if f.check not in expected]
+    unverified = [f"{name}: {UNJUDGED}" for name in unjudged]
+    if clipping is not None:
+        unverified.append(clipping.unverified)
+        name = check_clipping.__name__
+        if {"unclipped", "all"} & resolved.requires:
+            unexpected.append(Failure(name, "", clipping.sentence))
+        else:
+            reasons[name] = clipping.sentence
     too_good = [
         Failure(f.check, "", f"It was expected to fail ({expected[f.check]}) but holds.")
         for f in found
@@ -178,11 +187,15 @@ def check_implementation(
     return CheckReport(
         name=subject.implementation.name,
         dtypes=subject.abilities.dtypes,
-        passed=tuple(f.check for f in found if f.failure is None and f.check not in expected),
+        passed=tuple(
+            f.check
+            for f in found
+            if f.failure is None and f.check not in expected and reasons[f.check] is None
+        ),
         skipped={name: reason for name, reason in reasons.items() if reason is not None},
         failures=(*unexpected, *too_good),
         tensors=_worst(found),
-        unverified=(*subject.abilities.unverified, *(f"{name}: {UNJUDGED}" for name in unjudged)),
+        unverified=(*subject.abilities.unverified, *unverified),
         examples=sum(f.examples for f in found),
         seconds=time.perf_counter() - started,
         scale=find_scale(subject) if wrong and clipping is None else None,
@@ -200,8 +213,7 @@ def crash_report(implementation: Implementation, error: Exception) -> CheckRepor
     """The report on an implementation that raised on the plainest case: `error` is its failure."""
     report = _not_run(implementation, sentence_of(error), 0.0, error)
     late = isinstance(error, ProgramTimedOut | TimeoutError)
-    note = "" if late else square_note(implementation)
-    return replace(report, notes=(note,) if note else ())
+    return report if late else replace(report, notes=crash_notes(implementation, error))
 
 
 def _not_run(

@@ -38,7 +38,7 @@ _STATES = ("h0", "c0")
 _LEFT_OUT = (*_STATES, "dh_n", "dc_n")
 # What an implementation may lack: two sizes, the precisions, what it takes and what it returns.
 REQUIRABLE = (
-    *("stacks", "batches", "float32", "float64"),
+    *("stacks", "batches", "float32", "float64", "unclipped"),
     *("h0", "c0", "dy", "dh_n", "dc_n", "loss", "y", "h_n", "c_n", "dx", "dh0", "dc0"),
 )
 

@@ -12,20 +12,19 @@ from torch_ref.compare.errors import compare_gradients
 from torch_ref.harness.abilities import described
 from torch_ref.harness.campaign import CheckReport
 from torch_ref.harness.checks import check_gradients
+from torch_ref.harness.exchange.archive import ENDINGS
 from torch_ref.harness.exchange.files import load_case, load_result
 from torch_ref.harness.search import Failure
 from torch_ref.oracles.case import Case, Results
 from torch_ref.oracles.equations import is_step_gradient, solve
 from torch_ref.oracles.truth import truth
 
-_ENDINGS = ("", ".npz", ".safetensors")
-
 
 def check_dump(folder: str | Path) -> CheckReport:
     """Compare the result in a folder with the truth of the case beside it.
 
     Args:
-        folder: holds "case" and "result": folders of .npy, or .npz or .safetensors files.
+        folder: holds "case" and "result": folders of .npy, or .npz, .safetensors or .json files.
 
     Raises:
         ValueError: one of them is missing or damaged, or rounding alone decides the case.
@@ -67,7 +66,7 @@ def dump_arrays(folder: str | Path) -> tuple[Case, Results, Results, Results]:
 
 
 def _inside(folder: str | Path, name: str) -> Path:
-    for ending in _ENDINGS:
+    for ending in ("", *ENDINGS):
         path = Path(folder) / f"{name}{ending}"
         try:
             os.stat(path)
@@ -76,4 +75,5 @@ def _inside(folder: str | Path, name: str) -> Path:
         except OSError as error:
             raise ValueError(f"{folder} cannot be read: {error.strerror}.") from None
         return path
-    raise ValueError(f"{folder} has no {name}, {name}.npz or {name}.safetensors.")
+    files = ", ".join(f"{name}{ending}" for ending in ENDINGS)
+    raise ValueError(f"{folder} has no {name} and none of {files}.")

@@ -49,6 +49,11 @@ class Clipping:
             "they are smaller."
         )
 
+    @property
+    def unverified(self) -> str:
+        """What is not compared for its sake."""
+        return f"gradients beyond a {self.kind} of {self.limit:.6g}: they are clipped"
+
     def __call__(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
         """The gradients as they come out clipped: equation (29), or (28) without eps."""
         if self.weights_only:

@@ -22,6 +22,12 @@ from torch_ref.oracles.truth import truth
 
 # No two of I, H and V are equal, and none is 1, so that most wrong arrangements do not even fit.
 _SIZES = ({"T": 4, "B": 2, "I": 3, "H": 5}, {"T": 3, "B": 3, "I": 4, "H": 2})
+# What is easily taken for another: their arrays have the same shapes.
+_ALIKE = {
+    "gates": ("blocks", "interleaved"),
+    "matrices": ("xh", "hx"),
+    "bias": ("first", "middle", "last"),
+}
 
 
 def with_layout_found(implementation: Implementation) -> tuple[Implementation, str]:
@@ -69,8 +75,10 @@ def suggestion(implementation: Implementation) -> str:
     """What would make a forward right that is wrong in the layout that was given; "" if nothing."""
     if implementation.form == "program" or not isinstance(implementation.layout, Layout):
         return ""
-    finding = _find(implementation, implementation.layout, {})
-    if finding.layout is None or finding.layout == implementation.layout:
+    given = implementation.layout
+    axes = {name: values for name, values in _ALIKE.items() if getattr(given, name) in values}
+    finding = _find(implementation, given, axes)
+    if finding.layout is None or finding.layout == given:
         return ""
     return f"Its forward is {finding.sentence}."
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from manual_lstm.model import Head
+from torch_ref.harness.exchange.archive import ENDINGS
 from torch_ref.harness.exchange.files import load_result, save_case
 from torch_ref.oracles.case import Case, Results
 
@@ -29,7 +30,7 @@ _POLL_SECONDS = 0.02
 # Where the stack follows what was raised, the last line is not the one that tells.
 _RAISED = re.compile(r"\b\w*(Error|Exception)\b.*: |^panic: |^what\(\): ")
 _PANICKED = re.compile(r" panicked at .*:$")
-_PLACEHOLDER = re.compile(r"\{(case|result)\}(\.npz|\.safetensors)?")
+_PLACEHOLDER = re.compile(rf"\{{(case|result)\}}({'|'.join(map(re.escape, ENDINGS))})?")
 
 
 @dataclass(eq=False)
@@ -96,7 +97,7 @@ def run_program(
     Args:
         command: "./prog {case} {result}", split as a shell would but run without one, in the
             current folder. {case} becomes the path of a folder that holds the case, {result} that
-            of an empty folder; {case}.npz, {result}.npz and .safetensors become such files.
+            of an empty folder; {case}.npz, {result}.npz, .safetensors and .json become such files.
             Standard input is empty, standard output is thrown away.
         timeout: in seconds.
         layout_json, variant_json, sizes, head: as for `save_case`.

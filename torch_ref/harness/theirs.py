@@ -21,6 +21,7 @@ _LIBRARIES = tuple(
 )
 _THROUGH = tuple(Path(inspect.getfile(module)).resolve() for module in (contextlib, importlib))
 _LONGEST = 300
+_AGAIN = 0.1  # seconds from one attempt to stop it to the next
 # Their own words are a sentence about the implementation.
 _SENTENCES = (MalformedAnswer, MalformedResult, ProgramCrashed, ProgramTimedOut)
 
@@ -113,6 +114,10 @@ def _short(filename: str) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else filename
 
 
+class _TimeIsUp(BaseException):
+    """Not an Exception: a loop that catches all of these and goes on is to end."""
+
+
 @contextlib.contextmanager
 def _stopped_after(seconds: float | None) -> Iterator[None]:
     # No timer goes further than TIMEOUT_MAX, and only the main thread has one.
@@ -122,12 +127,15 @@ def _stopped_after(seconds: float | None) -> Iterator[None]:
         return
 
     def stop(*_: Any) -> None:
-        raise TimeoutError(f"it was still running after {seconds:g} s")
+        raise _TimeIsUp
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         yield
+    except _TimeIsUp as up:
+        late = TimeoutError(f"it was still running after {seconds:g} s")
+        raise late.with_traceback(up.__traceback__) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -67,8 +67,9 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
     explained = diagnosis is not None and diagnosis.finding is not None
     if report.layout:
         yield report.layout
-    if report.clipping is not None:
-        yield report.clipping.sentence
+    clipping = report.clipping
+    if clipping is not None and all(clipping.sentence != f.sentence for f in report.failures):
+        yield clipping.sentence
     if report.coarse_tanh:
         yield COARSE_TANH
     if explained and not report.dtypes:  # nothing could be compared
@@ -90,7 +91,10 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
 def headline(report: CheckReport, diagnosis: Diagnosis | None) -> list[Text]:
     """What follows the verdict: the diagnosis where there is one, else the first failed check."""
     if report.verdict == "agree":
-        return [Text(f"Rounding explains every difference in {len(report.tensors)} tensors.")]
+        where = " where nothing is clipped" if report.clipping is not None else ""
+        return [
+            Text(f"Rounding explains every difference in {len(report.tensors)} tensors{where}.")
+        ]
     if not report.failures:
         return [Text("No check could be run.")]
     found = diagnosis is not None and diagnosis.finding is not None

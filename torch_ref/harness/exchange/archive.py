@@ -1,4 +1,4 @@
-"""Arrays and one JSON document, in a folder of .npy files, an .npz or a .safetensors.
+"""Arrays and one JSON document, in a folder of .npy files, an .npz, a .safetensors or a .json.
 
 Whoever wrote the archive is not trusted: nothing is unpickled, no name leads out of the folder,
 and what the headers promise is added up before an array is read. Every refusal is a ValueError
@@ -19,12 +19,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from torch_ref.harness.exchange.document import (
+    MAX_DOCUMENT,
+    MAX_TEXT,
+    parse_archive,
+    parse_document,
+    with_arrays,
+)
 from torch_ref.harness.exchange.npy import (
     Array,
     ArrayHeader,
@@ -34,11 +41,9 @@ from torch_ref.harness.exchange.npy import (
     to_bytes,
 )
 
-Form = Literal["npy", "npz", "safetensors"]
-
+ENDINGS = (".npz", ".safetensors", ".json")  # of one file; what ends otherwise is a folder
 MAX_BYTES = 2**30  # of all arrays of an archive together, expanded
 MAX_ARRAYS = 10_000
-_MAX_DOCUMENT = 2**20
 _MAX_DIRECTORY = 2**22
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,199}")
@@ -56,20 +61,22 @@ class Archive:
         document: the JSON object.
         headers: name to header; together at most MAX_BYTES.
         read: name to an array of its own, native byte order, C order; ValueError if it is damaged.
+        typed: whether the arrays have a dtype in the archive. In JSON numbers are numbers.
     """
 
     document: dict[str, Any]
     headers: dict[str, ArrayHeader]
     read: Callable[[str], Array]
+    typed: bool = True
 
 
 def open_archive(path: str | Path, document_name: str) -> Archive:
     """Read the document and every array's header.
 
     Args:
-        path: a folder, or a file that ends in .npz or .safetensors.
+        path: a folder, or a file that ends in .npz, .safetensors or .json.
         document_name: "case.json" or "result.json": a file of the folder, a member of the .npz,
-            a key of the .safetensors' metadata.
+            a key of the .safetensors' metadata. A .json file is the document, with the arrays.
 
     Raises:
         ValueError: it cannot be read, is damaged, has a link or a name that is not an array's, or
@@ -80,10 +87,12 @@ def open_archive(path: str | Path, document_name: str) -> Archive:
         mode = target.stat().st_mode
         if stat.S_ISDIR(mode):
             archive = _open_folder(target, document_name)
-        elif not stat.S_ISREG(mode) or target.suffix not in _PACKERS:
-            raise ValueError("must be a folder or a file that ends in .npz or .safetensors")
+        elif not stat.S_ISREG(mode) or target.suffix not in ENDINGS:
+            raise ValueError("must be a folder or a file that ends in .npz, .safetensors or .json")
         elif target.suffix == ".npz":
             archive = _open_npz(target, document_name)
+        elif target.suffix == ".json":
+            archive = _open_json(target)
         else:
             archive = _open_safetensors(target, document_name)
         for name in archive.headers:
@@ -103,7 +112,7 @@ def open_archive(path: str | Path, document_name: str) -> Archive:
                 raise ValueError(f"changed {name} while it was read")
             return array
 
-    return Archive(archive.document, archive.headers, read)
+    return Archive(archive.document, archive.headers, read, archive.typed)
 
 
 def write_archive(
@@ -115,8 +124,8 @@ def write_archive(
     comes last: it may be the current folder, or a mounted one, of which nothing can take the place.
 
     Args:
-        path: must not exist, or be an empty folder where a folder is to be written. The ending
-            .npz or .safetensors says which file; otherwise a folder. Folders above it are made.
+        path: must not exist, or be an empty folder where a folder is to be written. One of
+            ENDINGS says which file; otherwise a folder. Folders above it are made.
         document_name, document: as `open_archive` has them. arrays: name to array.
 
     Raises:
@@ -229,7 +238,7 @@ def _open_folder(folder: Path, document_name: str) -> Archive:
             return read_array(file, f"{name}.npy", size)
 
     with opened(document_name) as (file, _):
-        document = _parse(file.read(_MAX_DOCUMENT + 1), document_name)
+        document = parse_document(file.read(MAX_DOCUMENT + 1), document_name)
     return Archive(document, {name.removesuffix(".npy"): header(name) for name in names}, read)
 
 
@@ -265,7 +274,7 @@ def _open_npz(path: Path, document_name: str) -> Archive:
             if not name.endswith(".npy"):
                 raise ValueError(f"has {name[:80]!r} but must hold .npy and {document_name}")
         with opened(archive, document_name) as (file, _):
-            document = _parse(file.read(_MAX_DOCUMENT + 1), document_name)
+            document = parse_document(file.read(MAX_DOCUMENT + 1), document_name)
         headers = {name.removesuffix(".npy"): header(archive, name) for name in names}
     return Archive(document, headers, read)
 
@@ -330,7 +339,7 @@ def _open_safetensors(path: Path, document_name: str) -> Archive:
         }
     if document_name not in metadata:
         raise ValueError(f"has {document_name} missing in its metadata")
-    return Archive(_parse(metadata[document_name].encode(), document_name), headers, read)
+    return Archive(parse_document(metadata[document_name].encode(), document_name), headers, read)
 
 
 @contextmanager
@@ -341,25 +350,12 @@ def _safetensors_errors() -> Iterator[None]:
         raise ValueError(f"is not a sound .safetensors file ({error})") from None
 
 
-def _parse(text: bytes, name: str) -> dict[str, Any]:
-    if len(text) > _MAX_DOCUMENT:
-        raise ValueError(f"has {name} of more than {_MAX_DOCUMENT} bytes")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("one key twice")
-        return dict(pairs)
-
-    def not_json(word: str) -> float:
-        raise ValueError(f"the word {word}")
-
-    try:
-        document = json.loads(text, object_pairs_hook=unique, parse_constant=not_json)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"has {name} that is not JSON ({error})") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"has {name} that is not a JSON object")
-    return document
+def _open_json(path: Path) -> Archive:
+    with path.open("rb") as file:
+        document, arrays = parse_archive(file.read(MAX_TEXT + 1))
+    _check_count(len(arrays))
+    headers = {name: ArrayHeader(array.dtype, array.shape) for name, array in arrays.items()}
+    return Archive(document, headers, lambda name: arrays[name], typed=False)
 
 
 def _check_count(count: int) -> None:
@@ -381,4 +377,8 @@ def _pack_safetensors(document_name: str, text: str, arrays: Mapping[str, Array]
     return bytes(safetensors.numpy.save(plain, {document_name: text}))
 
 
-_PACKERS = {".npz": _pack_npz, ".safetensors": _pack_safetensors}
+def _pack_json(document_name: str, text: str, arrays: Mapping[str, Array]) -> bytes:
+    return with_arrays(text, arrays).encode()
+
+
+_PACKERS = dict(zip(ENDINGS, (_pack_npz, _pack_safetensors, _pack_json), strict=True))

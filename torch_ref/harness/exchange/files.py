@@ -2,7 +2,7 @@
 
 A case is case.json and the arrays of `Case` under their own names; a result is result.json and
 "loss" or "y", the last states, and the gradients under "d" + name. Either is a folder of .npy
-files, an .npz or a .safetensors: torch_ref/harness/exchange/archive.py.
+files, an .npz, a .safetensors or a .json: torch_ref/harness/exchange/archive.py.
 
 case.json has format "manual-lstm-case", version 1, sizes (T, B, I, H, L and, with a head, V),
 dtype, head ("linear", "bounded" or null), reduction ("mean" or null), layout and variant: objects
@@ -11,6 +11,7 @@ A variant has what it differs in: {"output": "identity"}; one with peepholes has
 result.json has format "manual-lstm-result", version 1; dtype and reduction may be repeated.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -75,8 +76,8 @@ def save_case(
     """Write a case, whole or not at all.
 
     Args:
-        path: ".npz" or ".safetensors" at its end says which file, else a folder. It must not
-            exist, but for an empty folder.
+        path: ".npz", ".safetensors" or ".json" at its end says which file, else a folder. It
+            must not exist, but for an empty folder.
         layout_json: what the case's arrays differ in from this project's. variant_json: its cell;
             None is the case's own variant.
         sizes: T, B, I, H, L and, with a head, V; None reads them from the arrays, which needs
@@ -137,6 +138,9 @@ def read_case(path: str | Path) -> CaseFile:
         check_document(document)
         check_case_names(document, archive.headers)
         arrays = {name: archive.read(name) for name in archive.headers}
+        if not archive.typed:
+            own = {"targets": arrays["targets"].dtype} if "targets" in arrays else {}
+            arrays = _typed(arrays, document["dtype"], own | {"dloss": np.dtype(np.float64)})
         check_case(document, arrays)
     x, h0, c0, dh_n, dc_n = (arrays.pop(name) for name in AXES)
     dy, targets, dloss = (arrays.pop(name, None) for name in ("dy", "targets", "dloss"))
@@ -185,7 +189,7 @@ def load_result(path: str | Path, case: Case) -> Results:
     Args:
         case: what the program was given; every array must have the dtype and, but for axes of
             length 1 at the end, the shape that follow from it, so a result in the case's layout
-            stays in it.
+            stays in it. In JSON numbers have no dtype, and may stand in one list, row by row.
 
     Returns:
         As `run_case`, less those of OPTIONAL_RESULTS that the program left out, and the gradients
@@ -209,8 +213,23 @@ def load_result(path: str | Path, case: Case) -> Results:
         check_result_names(archive.headers, case)
         shapes = result_shapes(case) | step_shapes(case)
         arrays = {n: as_shape(archive.read(n), shapes[n]) for n in archive.headers}
+        if not archive.typed:
+            arrays = _typed({n: _unrolled(v, shapes[n]) for n, v in arrays.items()}, case.dtype, {})
         check_result(arrays, case)
     return {name: arrays[name] for name in shapes if name in arrays}
+
+
+def _typed(
+    arrays: Mapping[str, Array], dtype: Any, others: Mapping[str, np.dtype[Any]]
+) -> dict[str, Array]:
+    with np.errstate(over="ignore"):  # an infinity is refused as one
+        return {n: value.astype(others.get(n, dtype)) for n, value in arrays.items()}
+
+
+def _unrolled(array: Array, shape: tuple[int, ...]) -> Array:
+    """One list of all numbers, row by row, in its shape."""
+    flat = array.ndim == 1 and array.size == math.prod(shape)
+    return array.reshape(shape) if flat else array
 
 
 @contextmanager

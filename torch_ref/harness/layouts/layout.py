@@ -48,7 +48,7 @@ class Layout(LayoutFields):
         )
 
     def describe(self) -> str:
-        """A phrase for people: "gates i, f, o, g in one matrix, transposed, bias single, ..."."""
+        """A phrase for people: "gates i, f, o, g in blocks of one matrix, transposed, ..."."""
         return layout_rules.describe(self)
 
     def to_json(self) -> dict[str, Any]:

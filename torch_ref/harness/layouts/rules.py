@@ -35,7 +35,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 _FLAGS = ("transposed", "leading_axis")
 GATE_PLACES = {
-    "blocks": "in one matrix",
+    "blocks": "in blocks of one matrix",
     "interleaved": "interleaved per unit",
     "stacked": "along an axis of their own",
     "separate": "in a matrix each",
