@@ -1,17 +1,22 @@
 """Mistakes that are found one after the other, as the walk backward meets them."""
 
 import time
+from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
+import numpy as np
 from test_diagnosis import by_name, subject_for
+from test_others import made
 
-from torch_ref.diagnosis.backward.table import Table
+from torch_ref.diagnosis.backward.table import Factor, Table
+from torch_ref.diagnosis.diagnose import as_subject
 from torch_ref.diagnosis.evidence import SIZES, draw_case, gather
 from torch_ref.diagnosis.matching.in_turn import InTurn, match_in_turn
 from torch_ref.diagnosis.matching.single import joint
 from torch_ref.diagnosis.matching.unknown import helper_scaled
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
-from torch_ref.diagnosis.mistakes.edits import Place, scaled
+from torch_ref.diagnosis.mistakes.edits import Place, factor, scaled
 
 SECONDS = 600.0
 
@@ -62,3 +67,38 @@ def test_right_table_has_no_mistakes_in_turn() -> None:
     """A mistake that is told of what has none."""
     found = in_turn(catalogue().table)
     assert (found.mistakes, found.sizes, found.sentence) == ((), {}, "")
+
+
+def test_one_mistake_that_is_told_twice() -> None:
+    """f of two steps later, taken for f of the next step, and once more of the next."""
+    known = catalogue()
+    found = in_turn(factor(Place("dc_carry"), 1, Factor("f", 2, edge="clamp"))(known.table))
+    names = [mistake.identifier for mistake in found.mistakes]
+    assert len(set(names)) == len(names)
+
+
+def test_mistake_behind_several_that_are_one_on_the_small_case() -> None:
+    """Of those that explain as much, three that no case of two steps tells apart are followed."""
+    right = "do = dy * np.tanh(c[t])"
+    wrong = "do = deltas[t] * np.tanh(c[t])"
+    transposed = "R = np.concatenate([block.T for block in np.split(R, 4)])"
+    both = f"if t == len(x) - 1:\n            {transposed}\n        {wrong}"
+    implementation = made("peephole_vectors", right, both)
+
+    def vjp(params: Any, x: Any) -> Any:
+        zero = np.zeros_like(params["weight_ci_l0"])
+        (y, _, _), pullback = implementation.vjp(params, x, zero, zero)
+
+        def back(dy: Any) -> Any:
+            found = pullback(dy, zero, zero)
+            return {name: found[name] for name in found if name not in ("dh0", "dc0")}
+
+        return y, back
+
+    known = catalogue(implementation.variant)
+    names = ["do.dy for dh", "dh_carry.transposed"]
+    alike = ["dh[1] * 0", "dh[1] is taken at the last step only", "dh[1] is left out at t=0"]
+    few = replace(known, mistakes=tuple(by_name(known, name) for name in [*alike, *names]))
+    subject = as_subject(replace(implementation, vjp=vjp))
+    found = match_in_turn(subject, few, [], 0, time.perf_counter() + SECONDS)
+    assert [mistake.identifier for mistake in found.mistakes] == names
