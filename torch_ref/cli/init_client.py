@@ -13,6 +13,7 @@ class Language(StrEnum):
     """The languages there is a client for."""
 
     cpp = "cpp"
+    js = "js"
 
 
 _NEXT = {
@@ -20,7 +21,11 @@ _NEXT = {
         "c++ -std=c++17 -O2 my_lstm.cpp -o my_lstm",
         'manual-lstm check --command "./my_lstm {case} {result}"              # loss inside',
         'manual-lstm check --command "./my_lstm {case} {result}" --head none  # no loss: given dy',
-    )
+    ),
+    Language.js: (
+        'manual-lstm check --command "node my_lstm.js {case} {result}"              # loss inside',
+        'manual-lstm check --command "node my_lstm.js {case} {result}" --head none  # given dy',
+    ),
 }
 
 
@@ -30,7 +35,7 @@ def init_client(
 ) -> None:
     """Write a program that reads cases and writes results, to put your LSTM into.
 
-    It compiles as it is and answers with zeros. Existing files are never overwritten.
+    It runs as it is and answers with zeros. Existing files are never overwritten.
     """
     console = Console(soft_wrap=True, highlight=False)
     for path in write_client(language.value, folder):
