@@ -266,7 +266,19 @@ def match_in_turn(
         x = stages[search.farthest[0]].evidence.case.x
         layers = len(stages[search.farthest[0]].evidence.case.h0)
         return InTurn(search.best, {"T": x.shape[0], "B": x.shape[1], "L": layers}, None)
-    return InTurn(search.best, {}, share_used(subject, joint(search.best, known), evidence))
+    best = _needed(search, known)
+    return InTurn(best, {}, share_used(subject, joint(best, known), evidence))
+
+
+def _needed(search: _Search, known: Catalogue) -> tuple[Mistake, ...]:
+    """The best without those that a later one has undone: the rest explains every stage too."""
+    needed = search.best
+    for mistake in search.best:
+        rest = tuple(each for each in needed if each is not mistake)
+        table = joint(rest, known)
+        if rest and all(search.explains(table, stage) for stage in search.stages):
+            needed = rest
+    return needed
 
 
 def _of_sums(mistakes: Sequence[Mistake], right: Table) -> bool:
