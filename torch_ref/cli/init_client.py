@@ -13,7 +13,6 @@ class Language(StrEnum):
     """The languages there is a client for."""
 
     cpp = "cpp"
-    js = "js"
 
 
 _NEXT = {
@@ -21,11 +20,7 @@ _NEXT = {
         "c++ -std=c++17 -O2 my_lstm.cpp -o my_lstm",
         'manual-lstm check --command "./my_lstm {case} {result}"              # loss inside',
         'manual-lstm check --command "./my_lstm {case} {result}" --head none  # no loss: given dy',
-    ),
-    Language.js: (
-        'manual-lstm check --command "node my_lstm.js {case} {result}"              # loss inside',
-        'manual-lstm check --command "node my_lstm.js {case} {result}" --head none  # given dy',
-    ),
+    )
 }
 
 
@@ -35,7 +30,7 @@ def init_client(
 ) -> None:
     """Write a program that reads cases and writes results, to put your LSTM into.
 
-    It runs as it is and answers with zeros. Existing files are never overwritten.
+    It compiles as it is and answers with zeros. Existing files are never overwritten.
     """
     console = Console(soft_wrap=True, highlight=False)
     for path in write_client(language.value, folder):
