@@ -19,6 +19,8 @@ from torch_ref.diagnosis.mistakes.edits import (
     factor,
     only_at,
     outer,
+    plus,
+    scaled,
     times,
     together,
 )
@@ -48,6 +50,7 @@ def slip_mistakes(table: Table, variant: Variant) -> Found:
     yield from _brackets(table, squashes)
     yield from _of_preactivations(table, squashes)
     yield from _exchanged()
+    yield from _peephole(table)
     yield from _own_state(table)
     yield from _of_other_steps()
 
@@ -173,6 +176,19 @@ def _exchanged() -> Found:
                 factor(Place(f"dz_{one}"), 0, Factor(f"d{other}")),
                 factor(Place(f"dz_{other}"), 0, Factor(f"d{one}")),
             ),
+        )
+
+
+def _peephole(table: Table) -> Found:
+    """`+ w_co * do_next`, as what i and f hand on through theirs is of t+1."""
+    place = Place(_state(table), 2)
+    if len(table[place.target].terms) > 2:
+        term = replace(table[place.target].terms[place.term], steps="not the first")
+        yield (
+            f"{place.target}[2].dz_o of t+1",
+            "The output gate's peephole in the cell's gradient takes dz_o of t+1 where it needs "
+            "that of t.",
+            together(scaled(place, "0"), plus("dc_carry", term)),
         )
 
 
