@@ -167,6 +167,28 @@ def test_a_step_that_works_in_place_and_is_accused():
     assert not diagnose(in_place).wrong
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_step_that_adds_dy_itself_and_whose_sum_is_not_checked(right):
+    """A step that forgets what t+1 hands back is found out, one that adds it is not accused."""
+
+    def forward(params, x_t, h, c):
+        (_, h_n, c_n), cache = ml.lstm_forward(params, x_t[None], h[None], c[None])
+        return h_n[0], c_n[0], cache
+
+    def backward(params, dy, dh, dc, cache):
+        found = ml.lstm_backward((dy + dh if right else dy)[None], None, dc[None], cache)
+        return found.pop("dx")[0], found.pop("dh0")[0], found.pop("dc0")[0], found
+
+    vjp = from_steps(forward, backward)
+    apart = Implementation("apart", vjp=vjp, layout=Layout(states="BH"), sizes={"L": 1})
+    diagnosis = diagnose(apart)
+    assert diagnosis.wrong is not right
+    if not right:
+        assert diagnosis.finding is not None, diagnosis.located
+        sentence = "What t+1 hands back in the gradient of h is left out."
+        assert diagnosis.finding.mistakes[0].sentence == sentence
+
+
 def test_a_default_of_its_own_that_is_overwritten():
     """A pullback that keeps its cache as a default is given dh_n in its place."""
 

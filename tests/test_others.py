@@ -227,6 +227,47 @@ PLANTED = [
      ["dc_carry.peephole of f with dz_i"]),
     ("peephole_vectors", "a_o + p[2] * c[t])", "a_o + p[2] * c[t] * (t > 0))",
      ["forward.z_o.peephole not at t=0"]),
+    # what the forward loop left in a variable, a name for another, a bracket one factor too late
+    ("peephole_vectors", "dc_next = dc * f[t]", "dc_next = dc * f[-1]", ["dc_carry.f[T-1]"]),
+    ("peephole_vectors", "df = dc * c_prev *", "df = dc * c[len(x) - 2] *", ["df.c[T-2]"]),
+    ("peephole_vectors", "do = dy * np.tanh(c[t])", "do = dy * np.tanh(c[-1])",
+     ["do.tanh(c[T-1])"]),
+    ("peephole_vectors", "(1 - np.tanh(c[t]) ** 2)", "(1 - np.tanh(c[-1]) ** 2)",
+     ["dc.derivative at tanh(c[T-1])"]),
+    ("peephole_vectors", "* i[t] * (1 - i[t])", "* i[-1] * (1 - i[-1])",
+     ["dz_i.derivative at i[T-1]"]),
+    ("peephole_vectors", "dc_next = dc * f[t]", "dc_next = dc * df", ["dc_carry.dz_f for f"]),
+    ("peephole_vectors", " + p[2] * do + dc_next\n",
+     " + p[2] * (do_next if t < len(x) - 1 else 0) + dc_next\n        do_next = do\n",
+     ["dc[2].dz_o of t+1"]),
+    ("bias_row", "i * dC[t]])\n", "g * dC[t] * dC[t]])\n", ["dg.di for i"]),
+    ("time_layers", "ds = dc_next + dh_next * o * (1 -", "ds = (dc_next + dh_next * o) * (1 -",
+     ["dc.carry times tanh's derivative 1 - tanh(c[t])^2"]),
+    ("time_layers", "ds = dc_next + dh_next * o *", "ds = (dc_next + dh_next) * o *",
+     ["dc.carry times o and tanh's derivative 1 - tanh(c[t])^2"]),
+    ("time_layers", "tanh_c = np.tanh(c_next)", "tanh_c = np.tanh(o * np.tanh(c_next))",
+     ["cell.tanh(h)"]),
+    # an activation's derivative for another's, before or after the gates were put in their order
+    ("time_layers", "dg = ds * i * (1 - g**2)",
+     "s = sigmoid(np.arctanh(g))\n        dg = ds * i * s * (1 - s)",
+     ["dz_g.sigmoid's derivative of z"]),
+    ("bias_row", "np.hstack([g * dC[t], df,", "np.hstack([df, g * dC[t],",
+     ["di and df.exchanged"]),
+    # steps that are paired wrongly, of all gates or of one
+    ("bias_row", "dW += inputs[t].T @ dz", "dW += inputs[t - 1].T @ dz",
+     ["weight.[h, x] kept at t-1"]),
+    ("peephole_vectors", "dR += np.outer(da, y_prev)",
+     "dR += np.outer(da, y[t]) * (t < len(x) - 1)", ["weight_hh.h[t], not the last"]),
+    ("peephole_vectors", "dp[1] += df * c_prev", "dp[1] += df * c[t] * (t < len(x) - 1)",
+     ["weight_cf.c[t], not the last"]),
+    ("peephole_vectors", "dW += np.outer(da, x[t])",
+     "dW += np.outer(da, x[t])\n"
+     "        dW[2 * len(y0) : -len(y0)] += np.outer(dz, x[t - 1] - x[t])",
+     ["weight_ih[g].x[t-1] wrap"]),
+    ("peephole_vectors", "dW += np.outer(da, x[t])",
+     "dW += np.outer(da, x[t])\n"
+     "        dW[2 * len(y0) : -len(y0)] += np.outer(dz, x[-1] - x[t])",
+     ["weight_ih[g].x[T-1]"]),
 ]  # fmt: skip
 
 

@@ -28,6 +28,7 @@ MADE = {
     "last_step": ("the upstream gradient dy", "the gradient dx"),
     "classified": ("the upstream gradient dy", "a non-zero h0"),
     "torch_cell": ("stacks (more than one layer)",),
+    "one_step": ("stacks (more than one layer)",),
     "steps": ("batches (more than one sequence)", "stacks (more than one layer)"),
     "loss_function": ("batches (more than one sequence)", "the gradient dx"),
     "module": (),
@@ -85,6 +86,7 @@ def test_glue_in_the_docs_that_is_longer_than_it_says(name):
 SPOILT = {
     "course": ("course_style.py", "dc * prev_c * f", "dc * next_c * f"),
     "in_rows": ("rows.py", "dc * i\n        dz", "dh * i\n        dz"),
+    "one_step": ("course_style.py", "dc * f, x.T @ da", "dc, x.T @ da"),
     "steps": ("step_class.py", "ds * s_before * f", "ds * tanh_s * f"),
     "last_step": ("last_step.py", "dc = dc * f", "dc = dc * f; dh = dh + self.Wy.T @ dy"),
     "classified": ("classifier.py", "dh * tc * o * (1 - o)", "dh * tc * o * (1 - i)"),

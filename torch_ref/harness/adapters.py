@@ -37,7 +37,8 @@ def from_steps(
     Args:
         forward_step: forward_step(params, x_t, h, c) -> (h, c, cache) for one step of one layer.
         backward_step: backward_step(params, dh, dc, cache) -> (dx_t, dh, dc, step_gradients).
-            The dh it is given is the whole of equation (9), dy[t] included; the dh and dc it
+            The dh it is given is the whole of equation (9), dy[t] included; one that adds them
+            itself takes both, backward_step(params, dy_t, dh, dc, cache). The dh and dc it
             returns go to the step before. Without step_gradients, (dx_t, dh, dc), the gradients
             are read from the accumulators after the last step.
         begin: called with params before the first step: loads the weights where the LSTM keeps
@@ -49,6 +50,10 @@ def from_steps(
         its first axis, so the layout must have time first; h0 and c0 are given to the first step
         as the layout arranges them.
     """
+
+    # (params, dy_t, dh, dc, cache); what has a default is the step's own.
+    of_step = inspect.signature(backward_step).parameters.values()
+    apart = sum(each.default is each.empty for each in of_step) == 5
 
     def forward(params: Mapping[str, Any], x: Any, h0: Any, c0: Any) -> Any:
         if begin is not None:
@@ -71,7 +76,8 @@ def from_steps(
             total: dict[str, Any] = {}
             dx = []
             for dy_t, cache in zip(reversed(list(dy)), reversed(caches), strict=True):
-                dx_t, dh, dc, *rest = backward_step(params, dh + dy_t, dc, cache)
+                of_h = (dy_t, dh) if apart else (dh + dy_t,)
+                dx_t, dh, dc, *rest = backward_step(params, *of_h, dc, cache)
                 dx.append(dx_t)
                 for name, value in (rest[0] if rest else {}).items():
                     total[name] = total[name] + value if name in total else np.array(value)

@@ -29,12 +29,20 @@ _ALIKE = {
     "bias": ("first", "middle", "last"),
 }
 
+# Axes under which manual_lstm's names are tried, each with what it is called.
+_AXES: Mapping[str, Layout] = {
+    "manual_lstm": Layout(),
+    "manual_lstm, states (B, H)": Layout(states="BH"),
+    "manual_lstm, x (B, T, I), states (B, H)": Layout(sequence="BTI", states="BH"),
+    "manual_lstm, x (T, I), states (H,)": Layout(sequence="TI", states="H"),
+}
+
 
 def with_layout_found(implementation: Implementation) -> tuple[Implementation, str]:
     """An implementation whose layout is "auto", with the layout that explains its forward.
 
     The presets are tried, each with every order of the gates, then manual_lstm's names in every
-    arrangement.
+    arrangement: with its axes, batch first, and for one sequence.
 
     Returns:
         The implementation with that layout, and the finding as a sentence.
@@ -43,14 +51,13 @@ def with_layout_found(implementation: Implementation) -> tuple[Implementation, s
         ValueError: no arrangement explains the forward. Of several that do, on two cases, the one
             with the fewest fields that are not the preset's is taken.
     """
-    tries: list[tuple[Layout, Mapping[str, Any] | None]] = [
-        *((layout, {}) for layout in PRESETS.values()),
-        (Layout(), None),
+    tries: list[tuple[str, Layout, Mapping[str, Any] | None]] = [
+        *((name, layout, {}) for name, layout in PRESETS.items()),
+        *((name, layout, None) for name, layout in _AXES.items()),
     ]
-    for base, axes in tries:
+    for name, base, axes in tries:
         finding = _find(implementation, base, axes)
         if finding.layout is not None:
-            name = next((name for name, each in PRESETS.items() if each == base), "manual_lstm")
             sentence = f"Its layout was found: {name}; {finding.sentence}."
             return replace(implementation, layout=finding.layout), sentence
     raise ValueError(

@@ -118,7 +118,10 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
         return f"dc, equation (11): {shown} are wrong and o is not{but}; and at {to_c}{kept}"
     if wrong | silent == set(GATES):
         all_of = "all four" if "f" in wrong else "all other"
-        return f"dh, equation (9), as {all_of} gates are wrong{but}: {to_h}"
+        squashes = evidence.case.variant.output == "tanh"
+        one_step = squashes and len(evidence.case.x) == 1
+        kept = "; or at tanh(c[t]), which both o's gradient and dc need" if one_step else ""
+        return f"dh, equation (9), as {all_of} gates are wrong{but}: {to_h}{kept}"
     return own
 
 

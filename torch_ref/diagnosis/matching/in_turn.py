@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
@@ -147,8 +148,9 @@ class _Search:
             self.keep(chosen, (k, int(when[~fine].min())))
             names = frozenset(mistake.identifier for mistake in chosen)
             if more and names not in self.found:
-                ranked = sorted(self.candidates(table, k, fine, when), key=lambda each: each[:2])
-                self.found[names] = [mistake for _, _, mistake in ranked[:_FOLLOWED]]
+                left = [each for each in self.mistakes if each.identifier not in names]
+                found_here = sorted(self.candidates(left, table, k, fine, when), key=_rank)
+                self.found[names] = _unlike(found_here)[:_FOLLOWED]
             return more > 0 and any(
                 self.follow((*chosen, mistake), mistake.edit(table), more - 1, width)
                 for mistake in self.found[names][:width]
@@ -160,19 +162,15 @@ class _Search:
             self.farthest, self.best = reached, chosen
 
     def candidates(
-        self, table: Table, k: int, fine: Array, when: Array
-    ) -> Iterator[tuple[int, int, Mistake]]:
-        """The mistakes that make some of the first wrong quantity right, and nothing wrong.
-
-        With each, how many blocks are wrong then and how many it changes: of those that explain as
-        much, the one that changes least is the likeliest.
-        """
+        self, mistakes: Sequence[Mistake], table: Table, k: int, fine: Array, when: Array
+    ) -> Iterator["_Candidate"]:
+        """Those of the mistakes that make some of the first wrong quantity right, nothing wrong."""
         stage, at_first = self.stages[k], (when == when[~fine].min()) & ~fine
         with np.errstate(all="ignore"):
             beside = solved(table, stage.evidence.quantities)
         now = self.predicted(table, stage, beside)
         assert now is not None
-        for mistake in self.mistakes:
+        for mistake in mistakes:
             if time.perf_counter() > self.until:
                 return
             try:
@@ -189,12 +187,45 @@ class _Search:
             if np.any(fine & ~then) or not then[at_first].any():
                 continue
             if all(self.explains(wrong, before) for before in self.stages[:k]):
-                yield int((~then).sum()), int(changed.sum()), mistake
+                made = b"".join(np.asarray(array).tobytes() for array in found.values())
+                yield _Candidate(int((~then).sum()), int(changed.sum()), made, mistake)
 
     def explains(self, table: Table, stage: _Stage) -> bool:
         """Whether a table explains the whole of a stage."""
         found = self.predicted(table, stage)
         return found is not None and bool(self.explained(found, stage)[0].all())
+
+
+class _Candidate(NamedTuple):
+    """A mistake that may come next.
+
+    Attributes:
+        wrong: how many blocks are wrong with it.
+        changed: how many it changes: of those that explain as much, the one that changes least is
+            the likeliest.
+        made: the gradients of the stage with it.
+        mistake: the mistake.
+    """
+
+    wrong: int
+    changed: int
+    made: bytes
+    mistake: Mistake
+
+
+def _rank(candidate: _Candidate) -> tuple[int, int]:
+    return candidate.wrong, candidate.changed
+
+
+def _unlike(candidates: Sequence[_Candidate]) -> list[Mistake]:
+    """Their mistakes, each that is another's equal on the stage behind all that are not."""
+    seen: set[bytes] = set()
+    firsts: list[Mistake] = []
+    equals: list[Mistake] = []
+    for each in candidates:
+        (equals if each.made in seen else firsts).append(each.mistake)
+        seen.add(each.made)
+    return [*firsts, *equals]
 
 
 def _changed(stage: _Stage, before: Mapping[str, Array], after: Mapping[str, Array]) -> Array:
@@ -235,7 +266,19 @@ def match_in_turn(
         x = stages[search.farthest[0]].evidence.case.x
         layers = len(stages[search.farthest[0]].evidence.case.h0)
         return InTurn(search.best, {"T": x.shape[0], "B": x.shape[1], "L": layers}, None)
-    return InTurn(search.best, {}, share_used(subject, joint(search.best, known), evidence))
+    best = _needed(search, known)
+    return InTurn(best, {}, share_used(subject, joint(best, known), evidence))
+
+
+def _needed(search: _Search, known: Catalogue) -> tuple[Mistake, ...]:
+    """The best without those that a later one has undone: the rest explains every stage too."""
+    needed = search.best
+    for mistake in search.best:
+        rest = tuple(each for each in needed if each is not mistake)
+        table = joint(rest, known)
+        if rest and all(search.explains(table, stage) for stage in search.stages):
+            needed = rest
+    return needed
 
 
 def _of_sums(mistakes: Sequence[Mistake], right: Table) -> bool:

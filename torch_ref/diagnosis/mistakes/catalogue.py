@@ -15,6 +15,7 @@ from torch_ref.diagnosis.mistakes.loss import loss_mistakes
 from torch_ref.diagnosis.mistakes.paths import path_mistakes, upstream_mistakes
 from torch_ref.diagnosis.mistakes.range import range_mistakes
 from torch_ref.diagnosis.mistakes.shared import shared_mistakes
+from torch_ref.diagnosis.mistakes.slips import slip_mistakes
 from torch_ref.diagnosis.mistakes.sums import sum_mistakes
 from torch_ref.oracles.variant import STANDARD, Variant
 
@@ -109,4 +110,5 @@ def _all(
     yield from joined_mistakes(right)
     yield from extra_mistakes(right, variant)
     yield from shared_mistakes()
+    yield from slip_mistakes(right, variant)
     yield from range_mistakes(right)
