@@ -40,6 +40,8 @@ _FUNCTIONS = {
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
+    "of the first member for all": "{y} of member 0 for all",
+    "of the last member for all": "{y} of member B-1 for all",
     "1, 0 in the last": "(0 in the last unit)",
     "1, 0 in the first": "(0 in the first unit)",
     "y, 0 in the last": "({y}, 0 in the last)",
@@ -72,6 +74,8 @@ _ALIASES = {
     "dy_top": "dy",
     "h_out": "y",
     "c_new": "c",
+    "h_lowest": "h of the lowest layer",
+    "x_before": "h[t-1] of the layer below",
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }

@@ -105,7 +105,8 @@ class Factor:
 
     Attributes:
         name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c
-            without h0 and c0), "c_out" (what o multiplies),
+            without h0 and c0), "c_out" (what o multiplies), "h_lowest" and "x_before" (the lowest
+            layer's h, the h[t-1] of the layer below),
             "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
             layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
             `quantities.JOINED`, or a gradient of the table.

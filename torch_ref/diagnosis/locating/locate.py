@@ -334,7 +334,9 @@ def _conditions(probes: Probes, sizes: Mapping[str, int]) -> str:
                 "equation (16b)."
             )
         if without_head and probes.right(only_step(0), **sizes):
-            return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
+            return (
+                "Right with dy at t=0 alone: look at what a step receives from t+1, equation (16)."
+            )
         return ""
     if not without_head:
         return ""
@@ -352,12 +354,14 @@ def _of_gates(evidence: Evidence, gates: set[str], *, one_step: bool) -> str:
         (gate,) = gates
         number = GATE_EQUATIONS[gate]
         return f"Only {gate} is wrong: look at its gradient, equations {number} and (15)."
-    if gates == {"i", "f", "g"}:
+    with_silent = gates | ({"i"} if evidence.case.variant.coupled else set())
+    shown = joined(sorted(gates, key=GATES.index))
+    if with_silent == {"i", "f", "g"}:
         what = "equation (11)" if one_step else "what the cell's gradient receives from t+1, (16a)"
-        return f"Wrong in i, f and g but not in o: look at {what}."
-    if gates == set(GATES) and not one_step:
+        return f"Wrong in {shown} but not in o: look at {what}."
+    if with_silent == set(GATES) and not one_step:
         return "Wrong in all gates: look at what t receives from t+1, equations (9) and (16)."
-    return f"Wrong in {joined(sorted(gates, key=GATES.index))}: look at equations (9) to (15)."
+    return f"Wrong in {shown}: look at equations (9) to (15)."
 
 
 def _gates(evidence: Evidence, layer: int | None = None) -> set[str]:

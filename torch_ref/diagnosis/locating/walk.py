@@ -12,6 +12,7 @@ from torch_ref.oracles.equations import STEP_GRADIENTS, Array
 
 GATE_EQUATIONS = {"i": "(12)", "f": "(14)", "g": "(13)", "o": "(10)"}
 _SUMS = ("dweight_ih", "dweight_hh", "dbias_l", "dbias_hh", "dweight_c")
+_COUNTS = {3: "three", 4: "four"}
 _HEAD = {"dweight_out", "dbias_out"}
 
 
@@ -111,19 +112,24 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     if last and t > 0:  # a single step is right, or it would have been told
         kept = ", and what was kept of that step's forward pass"
         to_h, to_c = to_h + kept, to_c + kept
-    but = " (f shows nothing at t=0, as c0 is 0)" if silent else ""
+    but = " (f shows nothing at t=0, as c0 is 0)" if "f" in silent else ""
     if wrong | silent == {"i", "f", "g"}:
         shown = joined([gate for gate in GATES if gate in wrong])
-        kept = "; or i or g is not as the forward pass kept it" if silent else ""
+        kept = "; or i or g is not as the forward pass kept it" if "f" in silent else ""
         return f"dc, equation (11): {shown} are wrong and o is not{but}; and at {to_c}{kept}"
     if wrong | silent == set(GATES):
-        all_of = "all four" if "f" in wrong else "all other"
-        return f"dh, equation (9), as {all_of} gates are wrong{but}: {to_h}"
+        gates = "all other gates" if "f" in silent else f"all {_COUNTS[len(wrong)]} gates"
+        return f"dh, equation (9), as {gates} are wrong{but}: {to_h}"
     return own
 
 
 def silent_gates(evidence: Evidence, layer: int, t: int) -> set[str]:
-    """The gates with a gradient of 0 whatever arrives: f at t=0 where c0 is 0, equation (14)."""
+    """The gates with a gradient of 0 whatever arrives: f at t=0 where c0 is 0, equation (14).
+
+    And i where it is 1 - f, equation (39), whose df is not 0 there.
+    """
+    if evidence.case.variant.coupled:
+        return {"i"}
     return {"f"} if t == 0 and not evidence.case.c0[layer].any() else set()
 
 

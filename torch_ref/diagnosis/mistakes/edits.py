@@ -134,6 +134,13 @@ def overwritten_by(target: str, other: str) -> Edit:
     return edit
 
 
+def exchanged(one: str, other: str) -> Edit:
+    """Compute each of two gradients as the other."""
+    return lambda table: overwritten_by(one, other)(table).with_equation(
+        replace(table[other], terms=table[one].terms)
+    )
+
+
 def learning(rate: Fraction) -> Edit:
     """Change weight_hh within the loop."""
     return lambda table: replace(table, learning_rate=rate)

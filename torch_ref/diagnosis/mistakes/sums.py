@@ -251,7 +251,7 @@ def _of_kind(kind: str) -> Found:
     candidates = {
         "weight_ih": [
             *(Factor("x", -1), Factor("x", 1), Factor("h", -1), Factor("h")),
-            Factor("x", at="reversed"),
+            *(Factor("x", at="reversed"), Factor("x_before")),
         ],
         "weight_hh": [
             *(Factor("h"), Factor("h", -2), Factor("c"), Factor("c", -1), Factor("c_out")),
@@ -261,6 +261,7 @@ def _of_kind(kind: str) -> Found:
         ],
     }.get(kind, [])
     shown = {"c_out": "tanh(c[t])", "h_out": "h[t] without h0"}
+    shown["x_before"] = "h[t-1] of the layer below"
     for new in candidates:
         name = shown.get(new.name, f"{new.name}[t]").replace(
             "[t]", f"[t{new.shift:+d}]" if new.shift else "[t]"
