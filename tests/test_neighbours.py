@@ -1,10 +1,12 @@
 """Mistakes that take what is beside: another layer's, sequence's, step's or gate's quantity."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from test_diagnosis import named, subject_for
 from test_others import made as of_style
@@ -12,6 +14,7 @@ from test_others import made as of_style
 from torch_ref import Implementation, Variant, diagnose
 from torch_ref.diagnosis.forward.mistakes import forward_mistakes
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
+from torch_ref.harness.cases import sized_case
 
 SOURCE = (Path(__file__).parent / "others" / "stacked.py").read_text(encoding="utf-8")
 COUPLED = (
@@ -127,3 +130,16 @@ def test_input_gate_that_is_not_there_and_hides_what_the_others_have_in_common(
     told = diagnose(coupled((old, new)), seconds=0).located
     for phrase in phrases:
         assert phrase in told, told
+
+
+def test_dx_that_is_right_through_weights_of_zero() -> None:
+    """Every dz called right as dx is 0 as it should be: in a shrunk case the weights are 0."""
+    line = "            x, h, c, i"
+    skips = "            if not dy[t].any():\n                dx[t] = 0 * tapes[k][t][0]\n"
+    vjp = stacked((line, skips + "                continue\n" + line))
+    case = sized_case({"T": 1, "B": 1, "I": 1, "H": 1, "L": 1})
+    params = {name: 0 * value for name, value in case.params.items()}
+    case = replace(case, params=params, dy=np.zeros_like(case.dy), h0=0 * case.h0, c0=0 * case.c0)
+    told = diagnose(vjp, case=case, seconds=0).located
+    assert "right at every step" not in told, told
+    assert "at dc, equation (11), and dh, (9)" in told, told

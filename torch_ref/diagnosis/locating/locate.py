@@ -165,7 +165,7 @@ def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
         return "Look at the sums over the steps for the output layer, equations (21) and (22)."
     if not wrong & head:
         return ""
-    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if _only_sums(evidence) and _shows_dz(evidence):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, (18), (21) and (22)."
     biases = [name for name in evidence.actual if name.startswith("dbias")]
     if _only_sums(evidence) and biases and not wrong & set(biases):
@@ -284,7 +284,7 @@ def _where(evidence: Evidence) -> str:
 
 def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
-    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if _only_sums(evidence) and _shows_dz(evidence):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if other := _but_the_biases(evidence):
         return other
@@ -295,7 +295,7 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
 
 def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read and more than one step is needed."""
-    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if _only_sums(evidence) and _shows_dz(evidence):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if other := _but_the_biases(evidence):
         return other
@@ -377,6 +377,13 @@ def _gates(evidence: Evidence, layer: int | None = None) -> set[str]:
 
 def _only_sums(evidence: Evidence) -> bool:
     return all(name.startswith(_SUMS) for name in evidence.wrong)
+
+
+def _shows_dz(evidence: Evidence) -> bool:
+    """Whether a wrong dz would be seen in dx, dh0 or dc0: not through weights that are zero."""
+    weights = {"dx": "weight_ih_l0", "dh0": "weight_hh_l0"}
+    through = [name for name in weights if evidence.case.params[weights[name]].any()]
+    return bool({*through, "dc0"} & set(evidence.actual))
 
 
 def _zeros_are_right(evidence: Evidence) -> bool:
