@@ -21,6 +21,7 @@ from torch_ref.diagnosis.evidence import (
     zero,
 )
 from torch_ref.diagnosis.forward.matching import explain_forward
+from torch_ref.diagnosis.locating.coarse import as_of_float32
 from torch_ref.diagnosis.locating.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.locating.walk import FirstWrong
 from torch_ref.diagnosis.matching.clipped import match_clipped
@@ -158,7 +159,8 @@ def _seek(
     tell: Callable[[str], None],
 ) -> tuple[Finding | None, str]:
     """What explains that something is wrong; failing that, where it first is."""
-    so_far = ""
+    so_far, small = "", as_of_float32(subject, evidence)
+    until = time.perf_counter() if small else until  # several mistakes are not as small
     if all(each.forward_right for each in evidence):
         finding, so_far = _explain(subject, evidence, seed, until, tell)
     else:
@@ -168,8 +170,8 @@ def _seek(
         return finding, ""
     located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
     modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
-    changed = f"{modified.sentence} " if modified else ""
-    return None, f"{changed}{located} {so_far}".rstrip()
+    changed = modified.sentence if modified else ""
+    return None, " ".join(part for part in (changed, small, located, so_far) if part)
 
 
 def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:

@@ -226,9 +226,11 @@ def _limits(evidence: Sequence[Evidence]) -> list[Number]:
     """
     found: Counter[Number] = Counter()
     for each in evidence:
+        if not each.wrong:
+            continue
         off = {name: each.off(name) for name in each.wrong}
-        sizes = np.concatenate([np.abs(each.actual[name][off[name]]) for name in off] or [[]])
-        allowed = np.concatenate([each.allowed[name][off[name]] for name in off] or [[]])
+        sizes = np.concatenate([np.abs(each.actual[name][off[name]]) for name in off])
+        allowed = np.concatenate([each.allowed[name][off[name]] for name in off])
         for size in {size for size in sizes.tolist() if np.isfinite(size)}:
             same = sizes == size
             if same.sum() > 1:
