@@ -26,6 +26,7 @@ from torch_ref.diagnosis.locating.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.locating.walk import FirstWrong
 from torch_ref.diagnosis.matching.clipped import match_clipped
 from torch_ref.diagnosis.matching.confined import match_confined
+from torch_ref.diagnosis.matching.cut_off import match_cut_off
 from torch_ref.diagnosis.matching.in_turn import match_in_turn
 from torch_ref.diagnosis.matching.kept import find_kept, find_modified
 from torch_ref.diagnosis.matching.loop_range import match_loop_range
@@ -316,6 +317,9 @@ def _explain(
     loop = match_loop_range(subject, known, [*evidence, *longer])
     if loop is not None:
         return Finding((loop[0].mistake,), loop[1]), ""
+    cut = match_cut_off(subject, known, evidence, seed)
+    if cut is not None:
+        return Finding((cut[0],), cut[1]), ""
     if time.perf_counter() > until:
         return None, ""
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]

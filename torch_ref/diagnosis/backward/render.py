@@ -11,6 +11,7 @@ from torch_ref.diagnosis.backward.table import (
     Factor,
     Table,
     Term,
+    Uncut,
     Weight,
 )
 from torch_ref.oracles.variant import Variant
@@ -168,7 +169,22 @@ def _term(term: Term, variant: Variant) -> tuple[str, bool]:
         elif scale != "-1":
             number = scale if scale in SCALES else f"{float(Fraction(scale)):.9g}"
             text = f"{number.replace(' ', ' * ')} * {text}"
-    return text + _ONLY[term.steps], negative
+    at = cut_in_words(term.steps) if isinstance(term.steps, Uncut) else _ONLY[term.steps]
+    return text + at, negative
+
+
+def cut_in_words(steps: Uncut) -> str:
+    """Where a term is not there: "  but where t % 4 == 0"."""
+    t = "t" if steps.at == "handed on" else "(t + 1)"
+    total = {"t": "(T - t)", "(t + 1)": "(T - 1 - t)"}[t]
+    plain = t.strip("()")
+    where = {
+        "multiple": f"{t} % {steps.period} == {steps.phase}",
+        "multiple from the end": f"{total} % {steps.period} == 0",
+        "middle": f"{plain} == T // 2",
+        "but the last": f"{plain} <= T - {steps.period}",
+    }[steps.rule]
+    return f"  but where {where}{' < T' if steps.at == 'between' else ''}"
 
 
 def _in_product(text: str) -> str:

@@ -17,6 +17,7 @@ from torch_ref.diagnosis.backward.table import (
     Steps,
     Table,
     Term,
+    Uncut,
     Weight,
 )
 
@@ -54,7 +55,7 @@ def scaled(place: Place, scale: str) -> Edit:
     return edit
 
 
-def only_at(place: Place, steps: Steps) -> Edit:
+def only_at(place: Place, steps: Steps | Uncut) -> Edit:
     """Let a term be there at some steps only."""
     return change(place, steps=steps)
 
