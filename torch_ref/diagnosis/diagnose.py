@@ -34,6 +34,7 @@ from torch_ref.diagnosis.matching.several import match_several, probes
 from torch_ref.diagnosis.matching.single import Finding, match_single, share_used
 from torch_ref.diagnosis.matching.unknown import match_unknown
 from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.mistakes.of_a_sum import of_a_sum
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping
@@ -116,6 +117,8 @@ def diagnose(
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
     found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong, sought)
+    if subject.implementation.reduction == "sum":
+        found = _told(found, of_a_sum)
     layout = subject.implementation.layout
     return _in_their_words(found, layout) if isinstance(layout, Layout) else found
 
@@ -179,19 +182,25 @@ def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
     """A diagnosis with the implementation's own names of the weights."""
     tell = partial(in_their_words, layout)
 
-    def told(mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
-        return tuple(
-            replace(m, sentence=tell(m.sentence), wrong=tell(m.wrong), right=tell(m.right))
-            for m in mistakes
-        )
+    def of(m: Mistake) -> Mistake:
+        return replace(m, sentence=tell(m.sentence), wrong=tell(m.wrong), right=tell(m.right))
 
-    finding, first = found.finding, found.first_wrong
-    if finding is not None:
-        others = tuple(told(each) for each in finding.alternatives)
-        finding = replace(finding, mistakes=told(finding.mistakes), alternatives=others)
+    first = found.first_wrong
     if first is not None:
         first = replace(first, sentence=tell(first.sentence))
-    return replace(found, finding=finding, located=tell(found.located), first_wrong=first)
+    return replace(_told(found, of), located=tell(found.located), first_wrong=first)
+
+
+def _told(found: Diagnosis, words: Callable[[Mistake], Mistake]) -> Diagnosis:
+    """A diagnosis with its mistakes, and their alternatives, in other words."""
+    if found.finding is None:
+        return found
+    mistakes, *others = (
+        tuple(map(words, each)) for each in (found.finding.mistakes, *found.finding.alternatives)
+    )
+    return replace(
+        found, finding=replace(found.finding, mistakes=mistakes, alternatives=tuple(others))
+    )
 
 
 def _clipped(subject: Subject) -> str:

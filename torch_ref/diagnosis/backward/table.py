@@ -73,6 +73,7 @@ SCALES: Mapping[str, Callable[[Sizes], Fraction]] = {
     "T": lambda s: Fraction(s.T),
     "B": lambda s: Fraction(s.B),
     "T B": lambda s: Fraction(s.T * s.B),
+    "T/(T-1)": lambda s: Fraction(s.T, max(s.T - 1, 1)),
 }
 
 

@@ -49,6 +49,7 @@ _LOSS_SCALES = {
     "1/B": "it is divided by B once too often",
     "1/(T B)": "it is divided by T B twice",
     "1/V": "it is divided by V, over which no mean is taken",
+    "T/(T-1)": "it is divided by T - 1, not T",
     "-1": "it has the wrong sign",
     "2": "it is doubled",
     "1/2": "it is halved",

@@ -31,15 +31,19 @@ def locate_forward(probes: Probes) -> str:
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
         if wrong:
             told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
-            if wrong == ["loss"] and evidence.right and evidence.actual:
-                where = "Every gradient is right: look at the loss and its mean, equation (25)."
-            else:
-                where = _of_loss(probes) if wrong == ["loss"] else ""
-                where = where or _of_returned(wrong, evidence)
-                where = where or _gate_at_fault(probes, change, sizes, evidence)
-                where = where or _of_forward(wrong, evidence)
-            return f"{told} {where}"
+            where = _of_loss_alone(wrong, evidence)
+            where = where or (_of_loss(probes) if wrong == ["loss"] else "")
+            where = where or _of_returned(wrong, evidence)
+            where = where or _gate_at_fault(probes, change, sizes, evidence)
+            return f"{told} {where or _of_forward(wrong, evidence)}"
     return ""
+
+
+def _of_loss_alone(wrong: Sequence[str], evidence: Evidence) -> str:
+    """Of a loss that is wrong where every gradient is right; "" of any other."""
+    if wrong != ["loss"] or not evidence.right or not evidence.actual:
+        return ""
+    return "Every gradient is right: look at the loss and its mean, equation (25)."
 
 
 def _of_loss(probes: Probes) -> str:
@@ -115,10 +119,17 @@ def in_forward(evidence: Evidence) -> str:
 
 def _of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
     """Which equations to look at, by the outputs that are wrong."""
+    if where := _of_loss_alone(wrong, evidence):
+        return where
     if wrong == ["loss"] and {"h_n", "c_n"} <= set(evidence.outputs):
         return (
             "h_n and c_n are right, and with them the cells: look at what the head is given, and "
             "at the head, the softmax and the mean, equations (19) to (25)."
+        )
+    if wrong == ["loss"] and len(evidence.case.h0) > 1:
+        return (
+            "Look at what a layer takes from the one below, equation (8), and which weights and "
+            "states it is given."
         )
     if wrong == ["loss"]:
         return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."

@@ -34,6 +34,7 @@ _SCALES = (
     ("1/B", "is divided by B twice"),
     ("1/(T B)", "is divided by T B twice"),
     ("1/V", "is divided by V, over which no mean is taken"),
+    ("T/(T-1)", "is divided by T - 1 where it needs T"),
     ("2", "is doubled, as for a squared error or by a temperature of 1/2"),
     ("1/2", "is halved, as by a temperature of 2"),
 )
