@@ -46,6 +46,8 @@ IN_A_STACK = [
     ("dW += dz.T @ x", "dW += dz.T @ (tapes[k - 1][t][1] if k else x)",
      "weight_ih.h[t-1] of the layer below wrap"),
     ("dx[t] = dz @ W", "dx[t - 1] = dz @ W", "dx.written at t-1 wrap"),
+    ("dU += dz.T @ h", "dU += dz.T @ tapes[k][t - 1][1]",
+     "weight_hh.the h[t-1] that step t-1 kept wrap"),
     ("dx[t] = dz @ W", "dx[(t + 1) % T] = dz @ W", "dx.written at t+1 wrap"),
     ("dh = dy[t] + dh_next", "dh = np.roll(dy[t], 1, axis=0) + dh_next",
      "dh.dy of the previous member"),
@@ -143,3 +145,22 @@ def test_dx_that_is_right_through_weights_of_zero() -> None:
     told = diagnose(vjp, case=case, seconds=0).located
     assert "right at every step" not in told, told
     assert "at dc, equation (11), and dh, (9)" in told, told
+
+
+# The line, what stands in its place, what has to be told and what must not be.
+OF_BATCHES = [
+    ("h, c, tape, y = h0[k], c0[k], [], []", "h, c, tape, y = h0[k][:1] + 0 * h0[k], c0[k], [], []",
+     "Each sequence alone is right", "(6)"),
+    ("c_next = f * c + i * g", "c_next = np.clip(f * c + i * g, -0.55, 0.55)",
+     "another of one sequence", "Each sequence alone is right"),
+    ("di = dc * g * i * (1 - i)", "di = dc * g * i * (1 - i) * (np.abs(dc) < 1.8)",
+     "Right in the plainest cases; wrong in a case of T=2, B=1", "batch of three"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "told", "never"), OF_BATCHES)
+def test_chance_that_is_called_a_batch(old: str, new: str, told: str, never: str) -> None:
+    """One of three sequences that is wrong alone, and a batch whose cell is suspected."""
+    located = diagnose(stacked((old, new)), seconds=0).located
+    assert told in located, located
+    assert never not in located, located

@@ -49,6 +49,8 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
         wrong = [each for each in known if not each.all_right]
         return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
     sizes, sentence, evidence = found
+    if "B" in sizes and (alone := probes.wrong_alone(evidence)) is not None:
+        return f"Right in the plainest cases; {_in_case(subject, alone)}"  # not for the batch
     if not evidence.forward_right:
         return f"{sentence}: {in_forward(evidence)}"
     told = [f"{sentence}: {_where(evidence)}.", _factors(evidence), _cause(probes, sizes, evidence)]

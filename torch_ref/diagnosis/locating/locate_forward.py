@@ -29,6 +29,13 @@ def locate_forward(probes: Probes) -> str:
         if evidence is None or not evidence.forward.tensors or not as_asked(evidence, sizes):
             continue
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
+        alone = probes.wrong_alone(evidence) if wrong and "B" in sizes else None
+        if alone is not None and not alone.forward_right:  # it is not the batch
+            of = "Right in the plainest cases; wrong in another of one sequence"
+            return f"{of}: {in_forward(alone)}"
+        if wrong and "B" in sizes:
+            told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
+            return f"{told} {_OF_BATCH}"
         if wrong:
             told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
             where = _of_loss_alone(wrong, evidence)
@@ -91,6 +98,10 @@ def _gate_at_fault(
     return _of_gates(wrong)
 
 
+_OF_BATCH = (
+    "Each sequence alone is right: look at which sequence's x, h, c and targets each takes, and at "
+    "what is summed or spread over the batch."
+)
 _NUMBERS = {"i": "(1), (2)", "f": "(1), (3)", "g": "(1), (4)", "o": "(1), (5)"}
 
 

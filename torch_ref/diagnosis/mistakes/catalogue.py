@@ -116,7 +116,7 @@ def _all(
         yield from loss_mistakes(head, beyond)
     yield from upstream_mistakes(right)
     yield from cell_mistakes(right, variant)
-    yield from sum_mistakes(right)
+    yield from sum_mistakes(right, variant)
     yield from path_mistakes(right, variant)
     yield from joined_mistakes(right)
     yield from extra_mistakes(right, variant)
