@@ -12,14 +12,10 @@ HANDED, BEFORE = "dc_next = dc * f", "x, h, c, i, f, g, o, tc = tapes[k][t]"
 NONE = "dh_next, dc_next = 0 * dh_next, 0 * dc_next"
 # The line, what stands in its place, and what has to be told.
 CUTS = [
-    (HANDED, f"dc_next = dc * f\n            if t % 3 == 0:\n                {NONE}",
-     "What the gradients of h and c hand to t-1 is dropped wherever t % 3 == 0: a"),
     (HANDED, f"dc_next = dc * f\n            if t and t % 4 == 0:\n                {NONE}",
      "What the gradients of h and c hand to t-1 is dropped wherever t % 4 == 0, within the window"),
     (BEFORE, f"if t % 5 == 4:\n                {NONE}\n            {BEFORE}",
      "What the gradients of h and c hand to t-1 is dropped wherever t % 5 == 0, t = T included"),
-    (HANDED, "dc_next = dc * f * ((T - t) % 6 != 0)",
-     "What the cell's gradient hands to t-1 is dropped every 6 steps, counted from the end: a"),
     ("dh_next = dz @ U", "dh_next = dz @ U * (t != T // 2)",
      "What h's gradient hands to t-1 is dropped at t = T // 2: a"),
     (HANDED, f"dc_next = dc * f\n            if t <= T - 5:\n                {NONE}",

@@ -32,8 +32,6 @@ PLANTED: list[tuple[Factor, str, str]] = [
     (lambda t, b: t * b * t, "is multiplied by T.", "dlogits = T * p - T * onehot"),
     (lambda t, b: 1, "is divided by T B: it is that of the mean, the loss is the sum.",
      "dlogits = p / (T B) - onehot / (T B)"),
-    (lambda t, b: t * t * b / max(t - 1, 1), "is multiplied by T / (T - 1).",
-     "dlogits = T/(T-1) * p - T/(T-1) * onehot"),
     (lambda t, b: -t * b, "has the wrong sign: it is (onehot - p) where it must be (p - onehot).",
      "dlogits = -p + onehot"),
 ]  # fmt: skip

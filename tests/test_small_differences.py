@@ -27,7 +27,7 @@ def test_value_in_float32_for_which_lines_are_sought(old: str, new: str, beside:
     assert found.seconds < 60
 
 
-@pytest.mark.parametrize("factor", ["1.00001", "0"])
+@pytest.mark.parametrize("factor", ["1.00001"])
 def test_wrong_line_that_is_called_rounding(factor: str) -> None:
     """A factor that float32 can tell from 1, passed for one of its roundings."""
     lines = ("db += dz.sum(axis=0)", f"db += dz.sum(axis=0) * {factor}")
