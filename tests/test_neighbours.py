@@ -115,6 +115,8 @@ LOCATED = [
     ("dc_next = dc * f", "dc_next = dc * f * (1 - (t % 3 == 2) / 4)",
      ("dz of layer 0 at t=1, gate f", "look at dc, equation (11): f and g are wrong and o is",
       "what a step receives from t+1")),
+    ("x, h, c, i, f, g, o, tc = tapes[k][t]", "x, h, c, i, f, g, tc, o = tapes[k][t]",
+     ("as all three gates are wrong: dy, and dh_n, and what was kept of that step's forward",)),
     ("dx[t] = dz @ W", "dx[t] = dz @ W * (1 if k == 0 else 0.7)",
      ("Layer 0 is wrong, those above it are right", "equation (8)")),
 ]  # fmt: skip
@@ -160,3 +162,12 @@ def test_chance_that_is_called_a_batch(old: str, new: str, told: str, never: str
     located = diagnose(stacked((old, new)), seconds=0).located
     assert told in located, located
     assert never not in located, located
+
+
+def test_sigmoid_of_which_one_gate_shows_nothing() -> None:
+    """Two of its three gates are wrong by more than rounding, and they alone are suspected."""
+    told = diagnose(
+        stacked(("sigmoid(zi), sigmoid(zf), tanh(zg), sigmoid(zo)",
+                 "sigmoid(1.3 * zi), sigmoid(zf), tanh(zg), sigmoid(1.3 * zo)")), seconds=0
+    ).located  # fmt: skip
+    assert told.endswith("and the sigmoid, if it is one function."), told

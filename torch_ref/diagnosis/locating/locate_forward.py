@@ -115,7 +115,10 @@ def _of_gates(wrong: Sequence[str]) -> str:
         return f"{told} look at their arguments, equation (1)."
     if wrong == ["i", "f", "o"]:
         return f"{told} look at the sigmoid, equations (2), (3) and (5), and at its argument, (1)."
-    return f"{told} look at {joined([f'{gate}, {_NUMBERS[gate]}' for gate in wrong])}."
+    suspects = [f"{gate}, {_NUMBERS[gate]}" for gate in wrong]
+    if len(wrong) == 2 and "g" not in wrong:  # the third may be wrong by less than rounding
+        suspects.append("the sigmoid, if it is one function")
+    return f"{told} look at {joined(suspects)}."
 
 
 def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:

@@ -109,7 +109,7 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     if len(wrong) > 1 and t == 0 and "dc0" in evidence.actual and not evidence.off("dc0")[k].any():
         numbers = joined(sorted(GATE_EQUATIONS[gate] for gate in wrong))
         return f"equations {numbers}, and (15): dc0 is right, and so must dc be"
-    if last and t > 0:  # a single step is right, or it would have been told
+    if last:
         kept = ", and what was kept of that step's forward pass"
         to_h, to_c = to_h + kept, to_c + kept
     hidden = silent - ({"i"} if evidence.case.variant.coupled else set())
