@@ -1,9 +1,13 @@
 """Differences as small as another precision's rounding, which no mistake of the catalogue makes."""
 
+from typing import Any
+
 import pytest
 from test_neighbours import stacked
 
 from torch_ref import Implementation, diagnose
+from torch_ref.diagnosis.backward.table import backward_table
+from torch_ref.diagnosis.mistakes.planted import planted_vjp
 
 OF_FLOAT32 = "No difference exceeds what rounding to float32 can make"
 # The line, what stands in its place, and what is told beside.
@@ -39,3 +43,21 @@ def test_mistake_in_float32_that_is_called_rounding() -> None:
     line = ("dx[t] = dz @ W", "dx[t] = dz @ W * np.float32(1.00001)")
     single = Implementation("single", vjp=stacked(line), dtype="float32")
     assert OF_FLOAT32 not in diagnose(single, seconds=0).located
+
+
+def test_wrong_dz_beside_right_gradients_that_is_called_rounding() -> None:
+    """What is returned of a step, wrong by a factor of two, while nothing else is wrong."""
+    table = backward_table()
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pullback = planted_vjp(table, steps=True)(params, x, h0, c0)
+
+        def back(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            found = pullback(dy, dh_n, dc_n)
+            return {n: v * (2 if n.startswith("dz") else 1) for n, v in found.items()}
+
+        return outputs, back
+
+    told = diagnose(Implementation("steps", vjp=vjp, dtype="float64"), seconds=0)
+    assert told.wrong
+    assert OF_FLOAT32 not in told.located, told.located
