@@ -11,10 +11,6 @@ import pytest
 
 from manual_lstm import init_params
 from torch_ref import Case, autograd_vjp, error_budget, run_case
-from torch_ref.diagnosis.backward.table import backward_table
-from torch_ref.diagnosis.mistakes.planted import planted_loss
-from torch_ref.harness.contract import Implementation
-from torch_ref.harness.layout_auto import suggestion, with_layout_found
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.layouts.names import layouts_with_shapes
 from torch_ref.harness.layouts.presets import (
@@ -379,43 +375,3 @@ def test_an_output_of_another_name_is_refused():
         find_layout(course(), {}, None, None, None, {"z": 1}, {})
     with pytest.raises(ValueError, match=r"expected_outputs has \[\] but must have some of"):
         find_layout(course(), {}, None, None, None, {}, {})
-
-
-def test_a_summed_loss_that_no_order_of_the_gates_explains():
-    """From the loss alone, a mean or a sum as it is declared, the order of the gates is found."""
-    mean = planted_loss(backward_table(head="linear"))
-
-    def summed(params, x, targets, h0, c0):
-        loss, gradients = mean(params, x, targets, h0, c0)
-        return loss * targets.size, gradients
-
-    declared = Layout(gate_order="ifog")
-    for reduction, loss_and_grads in (("mean", mean), ("sum", summed)):
-        mine = Implementation(
-            "mine", loss_and_grads=loss_and_grads, layout=declared, reduction=reduction
-        )
-        assert (
-            suggestion(mine) == "Its forward is correct, if its gates are in the order i, f, g, o."
-        )
-
-
-@pytest.mark.parametrize(
-    "axes",
-    [
-        {"sequence": "BTI", "states": "BH"},
-        {"states": "BH"},
-        {"sequence": "TI", "states": "H"},
-    ],
-)
-def test_axes_other_than_manual_lstms_that_are_not_found(axes):
-    """manual_lstm's names, batch first or for one sequence, with layout="auto"."""
-    own = Layout("fogi", matrices="xh", transposed=True, **axes)
-
-    def vjp(params, x, h0, c0):
-        states = own.state_from(h0), own.state_from(c0)
-        (y, _, _), _ = autograd_vjp(own.params_from(params), own.sequence_from(x, "x"), *states)
-        return own.sequence_to(y, "y"), lambda dy: {}
-
-    found, sentence = with_layout_found(Implementation("axes", vjp=vjp, layout="auto"))
-    assert found.layout == own
-    assert "states (" in sentence

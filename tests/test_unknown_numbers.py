@@ -15,6 +15,8 @@ PLANTED = [
     ("dh_carry * ", "0.3", None, None, "hands to t-1 is multiplied by 0.3."),
     ("dc.clipped at ", "0.25", None, "float32", "clipped to [-0.25, 0.25] within the loop."),
     ("dz.clipped at ", "100", None, None, "are clipped to [-100, 100] within the loop."),
+    ("dz.clipped at ", "0.01", "bounded", "float32", "are clipped to [-0.01, 0.01] within the"),
+    ("dh_carry.clipped at ", "0.1", None, None, "hands to t-1 is clipped to [-0.1, 0.1] within"),
     ("weight_hh.updated in the loop at ", "0.05", None, None, "a learning rate of 0.05 within"),
     ("dlogits * ", "0.7", "linear", "float32", "by 0.7, as by a temperature of 1.42857143."),
     (

@@ -21,10 +21,12 @@ from torch_ref.diagnosis.evidence import (
     zero,
 )
 from torch_ref.diagnosis.forward.matching import explain_forward
+from torch_ref.diagnosis.locating.coarse import as_of_float32
 from torch_ref.diagnosis.locating.locate import locate_first_wrong, walked_back
 from torch_ref.diagnosis.locating.walk import FirstWrong
 from torch_ref.diagnosis.matching.clipped import match_clipped
 from torch_ref.diagnosis.matching.confined import match_confined
+from torch_ref.diagnosis.matching.cut_off import match_cut_off
 from torch_ref.diagnosis.matching.in_turn import match_in_turn
 from torch_ref.diagnosis.matching.kept import find_kept, find_modified
 from torch_ref.diagnosis.matching.loop_range import match_loop_range
@@ -32,6 +34,7 @@ from torch_ref.diagnosis.matching.several import match_several, probes
 from torch_ref.diagnosis.matching.single import Finding, match_single, share_used
 from torch_ref.diagnosis.matching.unknown import match_unknown
 from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.mistakes.of_a_sum import of_a_sum
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping
@@ -114,6 +117,8 @@ def diagnose(
     wrong = wrong or finding is not None or bool(located)
     first_wrong = walked_back(subject, seed) if wrong else None
     found = Diagnosis(finding, located, wrong, time.perf_counter() - started, first_wrong, sought)
+    if subject.implementation.reduction == "sum":
+        found = _told(found, of_a_sum)
     layout = subject.implementation.layout
     return _in_their_words(found, layout) if isinstance(layout, Layout) else found
 
@@ -158,7 +163,8 @@ def _seek(
     tell: Callable[[str], None],
 ) -> tuple[Finding | None, str]:
     """What explains that something is wrong; failing that, where it first is."""
-    so_far = ""
+    so_far, small = "", as_of_float32(subject, evidence)
+    until = time.perf_counter() if small else until  # several mistakes are not as small
     if all(each.forward_right for each in evidence):
         finding, so_far = _explain(subject, evidence, seed, until, tell)
     else:
@@ -168,27 +174,33 @@ def _seek(
         return finding, ""
     located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
     modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
-    changed = f"{modified.sentence} " if modified else ""
-    return None, f"{changed}{located} {so_far}".rstrip()
+    changed = modified.sentence if modified else ""
+    return None, " ".join(part for part in (changed, small, located, so_far) if part)
 
 
 def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
     """A diagnosis with the implementation's own names of the weights."""
     tell = partial(in_their_words, layout)
 
-    def told(mistakes: tuple[Mistake, ...]) -> tuple[Mistake, ...]:
-        return tuple(
-            replace(m, sentence=tell(m.sentence), wrong=tell(m.wrong), right=tell(m.right))
-            for m in mistakes
-        )
+    def of(m: Mistake) -> Mistake:
+        return replace(m, sentence=tell(m.sentence), wrong=tell(m.wrong), right=tell(m.right))
 
-    finding, first = found.finding, found.first_wrong
-    if finding is not None:
-        others = tuple(told(each) for each in finding.alternatives)
-        finding = replace(finding, mistakes=told(finding.mistakes), alternatives=others)
+    first = found.first_wrong
     if first is not None:
         first = replace(first, sentence=tell(first.sentence))
-    return replace(found, finding=finding, located=tell(found.located), first_wrong=first)
+    return replace(_told(found, of), located=tell(found.located), first_wrong=first)
+
+
+def _told(found: Diagnosis, words: Callable[[Mistake], Mistake]) -> Diagnosis:
+    """A diagnosis with its mistakes, and their alternatives, in other words."""
+    if found.finding is None:
+        return found
+    mistakes, *others = (
+        tuple(map(words, each)) for each in (found.finding.mistakes, *found.finding.alternatives)
+    )
+    return replace(
+        found, finding=replace(found.finding, mistakes=mistakes, alternatives=tuple(others))
+    )
 
 
 def _clipped(subject: Subject) -> str:
@@ -314,6 +326,9 @@ def _explain(
     loop = match_loop_range(subject, known, [*evidence, *longer])
     if loop is not None:
         return Finding((loop[0].mistake,), loop[1]), ""
+    cut = match_cut_off(subject, known, evidence, seed)
+    if cut is not None:
+        return Finding((cut[0],), cut[1]), ""
     if time.perf_counter() > until:
         return None, ""
     small = [*probes(subject, seed), *evidence[: len(SIZES)]]

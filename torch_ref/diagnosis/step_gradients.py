@@ -155,8 +155,10 @@ def read_steps(elements: Elements) -> tuple[StepErrors, ...]:
         return np.moveaxis(dz, 0, -1).reshape(steps, batch, len(GATES), -1)
 
     found = StepErrors(_SOURCE, 0, *_each(elements, read))
-    dx_is_right = "dx" in elements.names and not elements.wrong("dx")
-    return (replace(found, only_the_sum=dx_is_right and bool(found.wrong.any())),)
+    shown = _reaching_x(elements.case).reshape(len(GATES), -1)[:, 0]
+    wrong = found.wrong.any(axis=0)
+    by_dx = "dx" in elements.names and not elements.wrong("dx") and not (wrong & ~shown).any()
+    return (replace(found, only_the_sum=by_dx and bool(wrong.any())),)
 
 
 def step_errors(
@@ -209,6 +211,12 @@ def _first(case: Case, steps: int, batch: int) -> Case:
     return replace(case, x=cut(case.x), dy=cut(case.dy), targets=cut(case.targets), **states)
 
 
+def _reaching_x(case: Case) -> Array:
+    """(4H,), of which rows dz shows in dx, equation (17): where the gate's block is not zero."""
+    blocks = np.split(case.params["weight_ih_l0"], len(GATES))
+    return np.repeat([bool(block.any()) for block in blocks], len(blocks[0]))
+
+
 def with_steps_read(subject: Subject, evidence: Evidence) -> Evidence | None:
     """Evidence like this one, from inputs of their own, with the first layer's dz among its steps.
 
@@ -229,7 +237,7 @@ def with_steps_read(subject: Subject, evidence: Evidence) -> Evidence | None:
         return name in found.actual and not found.off(name).any()
 
     if right("dx"):  # then only the sum is wrong
-        off = np.zeros_like(off)
+        off = off & ~_reaching_x(case)
     elif "dbias_l0" in found.actual:  # and then in the gates where the biases' is right
         of_gates = found.off("dbias_l0").reshape(len(GATES), -1).any(axis=1)
         off = off & np.repeat(of_gates, off.shape[-1] // len(GATES))

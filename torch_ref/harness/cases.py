@@ -148,3 +148,18 @@ def loud_head(case: Case, factor: float) -> Case:
     rarest = np.bincount(case.targets.ravel(), minlength=len(weight)).argmin()
     loud[rarest], bias[rarest] = 0, 0
     return replace(case, params={**case.params, "weight_out": loud, "bias_out": bias})
+
+
+def member_of(case: Case, b: int) -> Case:
+    """The case with the sequence b of its batch alone."""
+    one = slice(b, b + 1)
+    return replace(
+        case,
+        x=case.x[:, one],
+        h0=case.h0[:, one],
+        c0=case.c0[:, one],
+        dh_n=case.dh_n[:, one],
+        dc_n=case.dc_n[:, one],
+        dy=None if case.dy is None else case.dy[:, one],
+        targets=None if case.targets is None else case.targets[:, one],
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from manual_lstm.arrays import FloatArray
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.harness.abilities import OUTPUTS, Abilities
+from torch_ref.harness.cases import member_of
 from torch_ref.harness.judge import Subject, apart, expected_of, judge
 from torch_ref.harness.required import (
     CheckFailed,
@@ -132,10 +133,10 @@ def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | 
     whole = subject.run(case)
     weights = [name for name in whole if name.removeprefix("d") in case.params]
     share = 1 if case.targets is None or subject.implementation.reduction == "sum" else 1 / batch
-    members = [subject.run(_member(case, b)) for b in range(batch)]
+    members = [subject.run(member_of(case, b)) for b in range(batch)]
     require_shapes(weights, allowed, whole, *members)
     total = {name: sum(share * member[name] for member in members) for name in weights}
-    budgets = [expected_of(subject, _member(case, b))[1] for b in range(batch)]
+    budgets = [expected_of(subject, member_of(case, b))[1] for b in range(batch)]
     limit = {
         name: allowed[name] + sum(share * budget[name] for budget in budgets) for name in weights
     }
@@ -346,17 +347,3 @@ def _gradients(results: Results) -> dict[str, FloatArray]:
 
 def _copied(results: Results) -> Results:
     return {name: np.array(value) for name, value in results.items()}
-
-
-def _member(case: Case, b: int) -> Case:
-    one = slice(b, b + 1)
-    return replace(
-        case,
-        x=case.x[:, one],
-        h0=case.h0[:, one],
-        c0=case.c0[:, one],
-        dh_n=case.dh_n[:, one],
-        dc_n=case.dc_n[:, one],
-        dy=None if case.dy is None else case.dy[:, one],
-        targets=None if case.targets is None else case.targets[:, one],
-    )

@@ -16,7 +16,7 @@ import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.interpreter import Solved, gradients, solved
-from torch_ref.diagnosis.backward.quantities import Quantities
+from torch_ref.diagnosis.backward.quantities import Quantities, beside_layers
 from torch_ref.diagnosis.backward.table import PEEPHOLES, Sizes, Table
 from torch_ref.oracles.equations import Arithmetic, Array
 from torch_ref.oracles.variant import Variant
@@ -144,6 +144,7 @@ def field_points(
         layer["h"] = np.concatenate([draw(1, batch, hidden), h])
         layer["h_out"], layer["c_new"] = layer["h"][1:], layer["c"][1:]
         layer["x"] = layers[-1]["h"][1:] if layers else draw(steps, batch, inputs)
+        layer |= beside_layers(layer, layers)
         if variant.peepholes:
             layer |= {f"w_c{gate}": draw(1, 1, hidden) for gate in PEEPHOLES.values()}
         layers.append(layer)

@@ -13,6 +13,7 @@ from torch_ref.oracles.equations import Arithmetic, Array, loss_forward, lstm_fo
 from torch_ref.oracles.variant import STANDARD, Variant
 
 Function = Callable[[Arithmetic, Array], Array]
+Env = dict[str, Array]
 
 
 def _sum_over_steps(left: list[Array], right: list[Array]) -> Array:
@@ -95,6 +96,8 @@ FUNCTIONS: Mapping[str, Function] = {
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
     "of the first member only": _member(0),
     "of the last member only": _member(-1),
+    "of the first member for all": lambda a, y: np.broadcast_to(y[..., :1, :], y.shape),
+    "of the last member for all": lambda a, y: np.broadcast_to(y[..., -1:, :], y.shape),
     "1, 0 in the last": _but_in(-1, 0, 1),
     "1, 0 in the first": _but_in(0, 0, 1),
     "y, 0 in the last": _but_in(-1, 0, None),
@@ -127,6 +130,17 @@ def joined_inputs(env: Mapping[str, Array], name: str) -> Array:
     width = both[1].shape[-1]
     joined = np.concatenate(both, axis=-1)
     return np.asarray(joined[..., :width] if "[:" in name else joined[..., width:])
+
+
+def beside_layers(layer: Env, below: Sequence[Env]) -> Env:
+    """What of a layer's neighbours may be taken for its own: of the lowest h, and h[t-1] for x.
+
+    Args:
+        layer: its forward quantities. below: those of the layers below it, from the lowest.
+    """
+    lowest = below[0] if below else layer
+    before = below[-1]["h"][..., :-1, :, :] if below else layer["x"]
+    return {"h_lowest": lowest["h_out"], "x_before": before}
 
 
 @dataclass(frozen=True)
@@ -206,7 +220,7 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
     weights = {name: a.number(value) for name, value in case.params.items()}
     h0, c0 = spread(case.h0), spread(case.c0)
     forward = lstm_forward(weights, spread(case.x), h0, c0, a, case.variant)
-    layers = []
+    layers: list[Env] = []
     for k, steps in enumerate(forward.layers):
         layer = {
             name: np.stack([getattr(s, name) for s in steps], axis=-3)
@@ -218,6 +232,7 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         layer["h"] = np.stack([h0[k], *(s.h_before for s in steps[1:]), forward.h_n[k]], axis=-3)
         layer["h_out"] = layer["h"][..., 1:, :, :]
         layer["c_new"] = layer["c"][..., 1:, :, :]
+        layer |= beside_layers(layer, layers)
         for name, gate in PEEPHOLES.items() if case.variant.peepholes else ():
             peephole = weights[f"{name}_l{k}"][..., None, None, :]
             layer[f"w_c{gate}"] = np.broadcast_to(peephole, (*lead, *peephole.shape))

@@ -1,6 +1,6 @@
 """The loop over the steps of one layer, by a table."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,7 @@ class CompiledTerm:
     recurrent: tuple[str, ...]
     weight: Array | None
     block: Weight
-    steps: range
+    steps: Sequence[int]
     after: Array | None
 
 

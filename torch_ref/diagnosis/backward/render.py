@@ -11,6 +11,7 @@ from torch_ref.diagnosis.backward.table import (
     Factor,
     Table,
     Term,
+    Uncut,
     Weight,
 )
 from torch_ref.oracles.variant import Variant
@@ -40,6 +41,8 @@ _FUNCTIONS = {
     "of the previous member": "{y} of the previous member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
+    "of the first member for all": "{y} of member 0 for all",
+    "of the last member for all": "{y} of member B-1 for all",
     "1, 0 in the last": "(0 in the last unit)",
     "1, 0 in the first": "(0 in the first unit)",
     "y, 0 in the last": "({y}, 0 in the last)",
@@ -72,6 +75,8 @@ _ALIASES = {
     "dy_top": "dy",
     "h_out": "y",
     "c_new": "c",
+    "h_lowest": "h of the lowest layer",
+    "x_before": "h[t-1] of the layer below",
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }
@@ -164,7 +169,22 @@ def _term(term: Term, variant: Variant) -> tuple[str, bool]:
         elif scale != "-1":
             number = scale if scale in SCALES else f"{float(Fraction(scale)):.9g}"
             text = f"{number.replace(' ', ' * ')} * {text}"
-    return text + _ONLY[term.steps], negative
+    at = cut_in_words(term.steps) if isinstance(term.steps, Uncut) else _ONLY[term.steps]
+    return text + at, negative
+
+
+def cut_in_words(steps: Uncut) -> str:
+    """Where a term is not there: "  but where t % 4 == 0"."""
+    t = "t" if steps.at == "handed on" else "(t + 1)"
+    total = {"t": "(T - t)", "(t + 1)": "(T - 1 - t)"}[t]
+    plain = t.strip("()")
+    where = {
+        "multiple": f"{t} % {steps.period} == {steps.phase}",
+        "multiple from the end": f"{total} % {steps.period} == 0",
+        "middle": f"{plain} == T // 2",
+        "but the last": f"{plain} <= T - {steps.period}",
+    }[steps.rule]
+    return f"  but where {where}{' < T' if steps.at == 'between' else ''}"
 
 
 def _in_product(text: str) -> str:

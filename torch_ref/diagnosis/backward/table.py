@@ -4,7 +4,7 @@ A gradient is a sum of terms, a term a product of factors, times a block of a we
 `interpreter.py` computes a table, `mistakes/catalogue.py` makes wrong ones of the right one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Literal, NamedTuple
@@ -73,7 +73,40 @@ SCALES: Mapping[str, Callable[[Sizes], Fraction]] = {
     "T": lambda s: Fraction(s.T),
     "B": lambda s: Fraction(s.B),
     "T B": lambda s: Fraction(s.T * s.B),
+    "T/(T-1)": lambda s: Fraction(s.T, max(s.T - 1, 1)),
 }
+
+
+class Uncut(NamedTuple):
+    """Every step but those at which what is carried back is dropped.
+
+    Attributes:
+        rule: where between t and t-1 that is: "multiple", t % period == phase; "multiple from the
+            end", (T - t) % period == 0; "middle", t == T // 2; "but the last", t <= T - period.
+        period, phase: whole numbers.
+        at: whether it is dropped where t hands it on, so that dh0 and dc0 may be, or where t - 1
+            "received" it, so that dh_n and dc_n may be, or neither of these, "between".
+    """
+
+    rule: Literal["multiple", "multiple from the end", "middle", "but the last"]
+    period: int = 0
+    phase: int = 0
+    at: Literal["handed on", "received", "between"] = "handed on"
+
+    def dropped(self, count: int) -> tuple[int, ...]:
+        """At which of so many steps the term is not there."""
+        after = 0 if self.at == "handed on" else 1
+        whole = count - (self.at == "between")
+        return tuple(t for t in range(whole) if self._cuts(t + after, count))
+
+    def _cuts(self, t: int, count: int) -> bool:
+        if self.rule == "middle":
+            return t == count // 2
+        if self.rule == "but the last":
+            return t <= count - self.period
+        if self.rule == "multiple":
+            return t % self.period == self.phase
+        return (count - t) % self.period == 0
 
 
 def scale_of(key: str, sizes: Sizes) -> Fraction:
@@ -81,10 +114,13 @@ def scale_of(key: str, sizes: Sizes) -> Fraction:
     return SCALES[key](sizes) if key in SCALES else Fraction(key)
 
 
-def steps_of(count: int, which: Steps) -> range:
+def steps_of(count: int, which: Steps | Uncut) -> Sequence[int]:
     """Which of so many steps. One alone is neither the first nor the last of several."""
     if which == "every":
         return range(count)
+    if isinstance(which, Uncut):
+        dropped = which.dropped(count)
+        return [t for t in range(count) if t not in dropped]
     several = int(count > 1)
     return {
         "first": range(1),
@@ -105,7 +141,8 @@ class Factor:
 
     Attributes:
         name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c
-            without h0 and c0), "c_out" (what o multiplies),
+            without h0 and c0), "c_out" (what o multiplies), "h_lowest" and "x_before" (the lowest
+            layer's h, the h[t-1] of the layer below),
             "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
             layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
             `quantities.JOINED`, or a gradient of the table.
@@ -174,7 +211,7 @@ class Term:
     weight: Weight | None = None
     outer: Factor | None = None
     scale: tuple[str, ...] = ()
-    steps: Steps = "every"
+    steps: Steps | Uncut = "every"
     transposed: bool = False
     after: Factor | None = None
 

@@ -12,6 +12,7 @@ from torch_ref.diagnosis.backward.table import (
     Layer,
     Steps,
     Term,
+    Uncut,
     Weight,
     scale_of,
     steps_of,
@@ -108,7 +109,7 @@ def scaled(value: Array, term: Term, q: Quantities, a: Arithmetic) -> Array:
     return value
 
 
-def kept(value: Array, which: Steps) -> Array:
+def kept(value: Array, which: Steps | Uncut) -> Array:
     if which == "every":
         return value
     steps = value.shape[-3]

@@ -51,8 +51,8 @@ FUNCTION_WORDS = {
     "s(1-s), s = sigmoid(y)": "sigmoid's derivative at {y}, which is already the activated value",
     "1-tanh(y)^2": "tanh's derivative at {y}, which is already the activated value",
 }
-# "c[t-1]", "dy[t]", "bias_out", "c0", "x", "df".
-_NAME = re.compile(r"\w*[\[_0]|(x|d[ifgoch])\b")
+# "c[t-1]", "dy[t]", "bias_out", "c0", "x", "g", "df".
+_NAME = re.compile(r"\w*[\[_0]|(x|d?[ifgoch])\b")
 
 
 def name_of(factor: Factor, squashes: bool = True) -> str:

@@ -56,9 +56,9 @@ class Lines:
         x: what is taken for x[t], a key of ORDERS.
         joined: a joined matrix multiplies x and h in the wrong order.
         y, h_n, c_n: what is returned as them, keys of RETURNED.
-        below: what a layer hands up: "h", "c", or "x" of its own. layer: whose weights are used,
-            "own" or "lowest". start: whose h0 and c0, "own", "reversed" or for instance "h0 of the
-            lowest", "h0 and c0 of the top".
+        below: what a layer hands up: "h", "c", "h[t-1]", or "x" of its own. layer: whose weights
+            are used, "own" or "lowest". start: whose h0 and c0, "own", "reversed" or for instance
+            "h0 of the lowest", "h0 and c0 of the top".
         head: what the output layer multiplies, "h", "c" or "h[t-1]".
         bias_out: its factor. weight_out: "plain" or "transposed".
         loss: a key of LOSSES. targets: a key of ORDERS. scale: keys of SCALES.
@@ -251,7 +251,7 @@ def forward_outputs(
         h_n.append(ends[here.h_n])
         c_n.append(ends[here.c_n])
         all_z.append(np.stack(z, axis=-3))
-        below = {"h": hs[1:], "c": cs[1:], "x": below}[here.below]
+        below = {"h": hs[1:], "c": cs[1:], "x": below, "h[t-1]": hs[:-1]}[here.below]
     found = {"h_n": np.stack(h_n, axis=-3), "c_n": np.stack(c_n, axis=-3)}
     found["z"] = np.stack(all_z, axis=-4)
     if case.targets is None:

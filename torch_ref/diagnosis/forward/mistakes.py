@@ -49,6 +49,7 @@ _LOSS_SCALES = {
     "1/B": "it is divided by B once too often",
     "1/(T B)": "it is divided by T B twice",
     "1/V": "it is divided by V, over which no mean is taken",
+    "T/(T-1)": "it is divided by T - 1, not T",
     "-1": "it has the wrong sign",
     "2": "it is doubled",
     "1/2": "it is halved",
@@ -83,7 +84,7 @@ def forward_mistakes(
     found: dict[str, ForwardMistake] = {}
     outcomes = [right]
     sources = [_states(), _cells(right), gate_mistakes(right, pair)]
-    sources += [_peepholes(right), _stack(), _loss(head) if head else _returned()]
+    sources += [_peepholes(right), _stack(), *([_loss(head)] if head else []), _returned(head)]
     for identifier, sentence, number, wrong, should_be, edit in itertools.chain(*sources):
         lines = edit(right)
         if lines in outcomes:
@@ -222,12 +223,16 @@ def _peepholes(right: Lines) -> Found:
 
 
 def _stack() -> Found:
-    for below, shown in (("c", "c of the layer below"), ("x", "x")):
+    for below, shown in (
+        ("c", "c of the layer below"),
+        ("x", "x"),
+        ("h[t-1]", "h[t-1] of the layer below"),
+    ):
         yield (
             f"stack.{shown}",
-            f"a layer of the stack is given {shown} where it needs h of the layer below.",
+            f"a layer of the stack is given {shown} where it needs h[t] of the layer below.",
             "(8)",
-            f"x[t] = {below}[t]",
+            f"x[t] = {below.removesuffix('[t-1]')}[{'t-1' if '[' in below else 't'}]",
             "x[t] = h[t] of the layer below",
             changed(below=below),
         )
@@ -246,9 +251,9 @@ def _stack() -> Found:
             yield f"stack.{taken} of the {layer} layer", sentence, "(8)", *lines, edit
 
 
-def _returned() -> Found:
+def _returned(head: str | None) -> Found:
     for name, others in {
-        "y": ("c", "h[t-1]", "h[T-1-t]"),
+        "y": () if head else ("c", "h[t-1]", "h[T-1-t]"),
         "h_n": ("c", "h[0]", "h[T-2]", "tanh(c)"),
         "c_n": ("h", "c[0]", "c[T-2]", "tanh(c)"),
     }.items():

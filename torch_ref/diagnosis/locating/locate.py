@@ -49,6 +49,8 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
         wrong = [each for each in known if not each.all_right]
         return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
     sizes, sentence, evidence = found
+    if "B" in sizes and (alone := probes.wrong_alone(evidence)) is not None:
+        return f"Right in the plainest cases; {_in_case(subject, alone)}"  # not for the batch
     if not evidence.forward_right:
         return f"{sentence}: {in_forward(evidence)}"
     told = [f"{sentence}: {_where(evidence)}.", _factors(evidence), _cause(probes, sizes, evidence)]
@@ -165,7 +167,7 @@ def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
         return "Look at the sums over the steps for the output layer, equations (21) and (22)."
     if not wrong & head:
         return ""
-    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if _only_sums(evidence) and _shows_dz(evidence):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, (18), (21) and (22)."
     biases = [name for name in evidence.actual if name.startswith("dbias")]
     if _only_sums(evidence) and biases and not wrong & set(biases):
@@ -284,7 +286,7 @@ def _where(evidence: Evidence) -> str:
 
 def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
-    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if _only_sums(evidence) and _shows_dz(evidence):
         return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if other := _but_the_biases(evidence):
         return other
@@ -295,7 +297,7 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
 
 def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read and more than one step is needed."""
-    if _only_sums(evidence) and {"dx", "dh0", "dc0"} & set(evidence.actual):
+    if _only_sums(evidence) and _shows_dz(evidence):
         return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
     if other := _but_the_biases(evidence):
         return other
@@ -334,7 +336,9 @@ def _conditions(probes: Probes, sizes: Mapping[str, int]) -> str:
                 "equation (16b)."
             )
         if without_head and probes.right(only_step(0), **sizes):
-            return "Right with dy at t=0 alone: look at what t=0 receives from t=1, equation (16)."
+            return (
+                "Right with dy at t=0 alone: look at what a step receives from t+1, equation (16)."
+            )
         return ""
     if not without_head:
         return ""
@@ -352,12 +356,14 @@ def _of_gates(evidence: Evidence, gates: set[str], *, one_step: bool) -> str:
         (gate,) = gates
         number = GATE_EQUATIONS[gate]
         return f"Only {gate} is wrong: look at its gradient, equations {number} and (15)."
-    if gates == {"i", "f", "g"}:
+    with_silent = gates | ({"i"} if evidence.case.variant.coupled else set())
+    shown = joined(sorted(gates, key=GATES.index))
+    if with_silent == {"i", "f", "g"}:
         what = "equation (11)" if one_step else "what the cell's gradient receives from t+1, (16a)"
-        return f"Wrong in i, f and g but not in o: look at {what}."
-    if gates == set(GATES) and not one_step:
+        return f"Wrong in {shown} but not in o: look at {what}."
+    if with_silent == set(GATES) and not one_step:
         return "Wrong in all gates: look at what t receives from t+1, equations (9) and (16)."
-    return f"Wrong in {joined(sorted(gates, key=GATES.index))}: look at equations (9) to (15)."
+    return f"Wrong in {shown}: look at equations (9) to (15)."
 
 
 def _gates(evidence: Evidence, layer: int | None = None) -> set[str]:
@@ -373,6 +379,13 @@ def _gates(evidence: Evidence, layer: int | None = None) -> set[str]:
 
 def _only_sums(evidence: Evidence) -> bool:
     return all(name.startswith(_SUMS) for name in evidence.wrong)
+
+
+def _shows_dz(evidence: Evidence) -> bool:
+    """Whether a wrong dz would be seen in dx, dh0 or dc0: not through weights that are zero."""
+    weights = {"dx": "weight_ih_l0", "dh0": "weight_hh_l0"}
+    through = [name for name in weights if evidence.case.params[weights[name]].any()]
+    return bool({*through, "dc0"} & set(evidence.actual))
 
 
 def _zeros_are_right(evidence: Evidence) -> bool:

@@ -29,17 +29,28 @@ def locate_forward(probes: Probes) -> str:
         if evidence is None or not evidence.forward.tensors or not as_asked(evidence, sizes):
             continue
         wrong = [tensor.name for tensor in evidence.forward.tensors if tensor.verdict != "agree"]
+        alone = probes.wrong_alone(evidence) if wrong and "B" in sizes else None
+        if alone is not None and not alone.forward_right:  # it is not the batch
+            of = "Right in the plainest cases; wrong in another of one sequence"
+            return f"{of}: {in_forward(alone)}"
+        if wrong and "B" in sizes:
+            told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
+            return f"{told} {_OF_BATCH}"
         if wrong:
             told = f"The forward pass is wrong, in {joined(wrong)}, {words}."
-            if wrong == ["loss"] and evidence.right and evidence.actual:
-                where = "Every gradient is right: look at the loss and its mean, equation (25)."
-            else:
-                where = _of_loss(probes) if wrong == ["loss"] else ""
-                where = where or _of_returned(wrong, evidence)
-                where = where or _gate_at_fault(probes, change, sizes, evidence)
-                where = where or _of_forward(wrong, evidence)
-            return f"{told} {where}"
+            where = _of_loss_alone(wrong, evidence)
+            where = where or (_of_loss(probes) if wrong == ["loss"] else "")
+            where = where or _of_returned(wrong, evidence)
+            where = where or _gate_at_fault(probes, change, sizes, evidence)
+            return f"{told} {where or _of_forward(wrong, evidence)}"
     return ""
+
+
+def _of_loss_alone(wrong: Sequence[str], evidence: Evidence) -> str:
+    """Of a loss that is wrong where every gradient is right; "" of any other."""
+    if wrong != ["loss"] or not evidence.right or not evidence.actual:
+        return ""
+    return "Every gradient is right: look at the loss and its mean, equation (25)."
 
 
 def _of_loss(probes: Probes) -> str:
@@ -87,6 +98,10 @@ def _gate_at_fault(
     return _of_gates(wrong)
 
 
+_OF_BATCH = (
+    "Each sequence alone is right: look at which sequence's x, h, c and targets each takes, and at "
+    "what is summed or spread over the batch."
+)
 _NUMBERS = {"i": "(1), (2)", "f": "(1), (3)", "g": "(1), (4)", "o": "(1), (5)"}
 
 
@@ -100,7 +115,10 @@ def _of_gates(wrong: Sequence[str]) -> str:
         return f"{told} look at their arguments, equation (1)."
     if wrong == ["i", "f", "o"]:
         return f"{told} look at the sigmoid, equations (2), (3) and (5), and at its argument, (1)."
-    return f"{told} look at {joined([f'{gate}, {_NUMBERS[gate]}' for gate in wrong])}."
+    suspects = [f"{gate}, {_NUMBERS[gate]}" for gate in wrong]
+    if len(wrong) == 2 and "g" not in wrong:  # the third may be wrong by less than rounding
+        suspects.append("the sigmoid, if it is one function")
+    return f"{told} look at {joined(suspects)}."
 
 
 def _one_after_the_other(first: Change, second: Change, case: Case) -> Case:
@@ -115,10 +133,17 @@ def in_forward(evidence: Evidence) -> str:
 
 def _of_forward(wrong: Sequence[str], evidence: Evidence) -> str:
     """Which equations to look at, by the outputs that are wrong."""
+    if where := _of_loss_alone(wrong, evidence):
+        return where
     if wrong == ["loss"] and {"h_n", "c_n"} <= set(evidence.outputs):
         return (
             "h_n and c_n are right, and with them the cells: look at what the head is given, and "
             "at the head, the softmax and the mean, equations (19) to (25)."
+        )
+    if wrong == ["loss"] and len(evidence.case.h0) > 1:
+        return (
+            "Look at what a layer takes from the one below, equation (8), and which weights and "
+            "states it is given."
         )
     if wrong == ["loss"]:
         return "Look at the cell, the head, the softmax and the mean, equations (1) to (25)."

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch_ref.diagnosis.evidence import Evidence, draw_case, gather
+from torch_ref.harness.cases import member_of
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.case import Case
 
@@ -22,6 +23,14 @@ class Probes:
         """A case of these sizes with a change made to it."""
         case = draw_case(self.subject, SMALL | sizes, self.seed)
         return gather(self.subject, change(case) if change else case)
+
+    def wrong_alone(self, evidence: Evidence) -> Evidence | None:
+        """A sequence of a batch that is wrong by itself too; None where all of them are right."""
+        for b in range(evidence.case.x.shape[1]):
+            alone = gather(self.subject, member_of(evidence.case, b))
+            if alone is not None and not alone.all_right:
+                return alone
+        return None
 
     def right(self, change: Change, **sizes: int) -> bool:
         """Whether everything is right in that case, and there was something to see."""

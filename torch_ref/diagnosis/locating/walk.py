@@ -12,6 +12,7 @@ from torch_ref.oracles.equations import STEP_GRADIENTS, Array
 
 GATE_EQUATIONS = {"i": "(12)", "f": "(14)", "g": "(13)", "o": "(10)"}
 _SUMS = ("dweight_ih", "dweight_hh", "dbias_l", "dbias_hh", "dweight_c")
+_COUNTS = {3: "three", 4: "four"}
 _HEAD = {"dweight_out", "dbias_out"}
 
 
@@ -108,26 +109,44 @@ def _cause(evidence: Evidence, kind: str, gate: str, k: int, t: int) -> str:
     if len(wrong) > 1 and t == 0 and "dc0" in evidence.actual and not evidence.off("dc0")[k].any():
         numbers = joined(sorted(GATE_EQUATIONS[gate] for gate in wrong))
         return f"equations {numbers}, and (15): dc0 is right, and so must dc be"
-    if last and t > 0:  # a single step is right, or it would have been told
+    if last:
         kept = ", and what was kept of that step's forward pass"
         to_h, to_c = to_h + kept, to_c + kept
-    but = " (f shows nothing at t=0, as c0 is 0)" if silent else ""
+    hidden = silent - ({"i"} if evidence.case.variant.coupled else set())
+    but = f" ({_nothing_shown(evidence, k, t, hidden)})" if hidden else ""
+    if hidden and len(wrong) == 1:
+        before = "dh, equation (9)" if gate == "o" else "dc, equation (11), and dh, (9)"
+        return f"{own}, and at {before}: of this step no other gate tells{but}"
     if wrong | silent == {"i", "f", "g"}:
         shown = joined([gate for gate in GATES if gate in wrong])
-        kept = "; or i or g is not as the forward pass kept it" if silent else ""
+        kept = "; or i or g is not as the forward pass kept it" if "f" in hidden else ""
         return f"dc, equation (11): {shown} are wrong and o is not{but}; and at {to_c}{kept}"
     if wrong | silent == set(GATES):
-        all_of = "all four" if "f" in wrong else "all other"
+        gates = "all other gates" if hidden else f"all {_COUNTS[len(wrong)]} gates"
         squashes = evidence.case.variant.output == "tanh"
         one_step = squashes and len(evidence.case.x) == 1
         kept = "; or at tanh(c[t]), which both o's gradient and dc need" if one_step else ""
-        return f"dh, equation (9), as {all_of} gates are wrong{but}: {to_h}{kept}"
+        return f"dh, equation (9), as {gates} are wrong{but}: {to_h}{kept}"
     return own
 
 
 def silent_gates(evidence: Evidence, layer: int, t: int) -> set[str]:
-    """The gates with a gradient of 0 whatever arrives: f at t=0 where c0 is 0, equation (14)."""
-    return {"f"} if t == 0 and not evidence.case.c0[layer].any() else set()
+    """The gates with a gradient of 0 whatever arrives, as what multiplies it in its equation is.
+
+    f at t=0 where c0 is 0, (14); o where c[t] is, (10); i where g is, (12), or where it is 1 - f,
+    (39).
+    """
+    q, coupled = evidence.quantities.layers[layer], evidence.case.variant.coupled
+    g, before = q["g"][t], q["c"][t]
+    factors = {"i": 0 * g if coupled else g, "f": before - coupled * g, "o": q["c_out"][t]}
+    return {gate for gate, factor in factors.items() if not factor.any()}
+
+
+def _nothing_shown(evidence: Evidence, layer: int, t: int, gates: set[str]) -> str:
+    if gates == {"f"} and t == 0 and not evidence.case.c0[layer].any():
+        return "f shows nothing at t=0, as c0 is 0"
+    names = joined([gate for gate in GATES if gate in gates])
+    return f"{names} show{'s' * (len(gates) == 1)} nothing at t={t}, being multiplied by 0"
 
 
 def _all_right(evidence: Evidence, returned: list[str]) -> str:

@@ -6,6 +6,7 @@ gradients are affine in the number, as three values of it show for each element.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -52,7 +53,7 @@ def families(known: Catalogue) -> Iterator[Family]:
 
     And the functions that give the activations' derivatives, off by a factor: -1 is y (y - 1).
     """
-    for mistake in known.mistakes:
+    for mistake in (*known.mistakes, *known.small_limits):
         name, sentence = mistake.identifier, mistake.sentence
         wrong = mistake.edit(known.table)
         if name.endswith(" * 2"):
@@ -179,6 +180,7 @@ def _mistake(subject: Subject, known: Catalogue, family: Family, number: Number)
 def _numbers(subject: Subject, family: Family, evidence: Sequence[Evidence]) -> list[Number]:
     """What some elements say that the number is, those first that are likeliest right."""
     loudest = sorted(evidence, key=lambda each: -max(map(_size, each.expected.values())))
+    shared = _limits(evidence) if family.limit else []
     for each in loudest if family.limit else evidence:
         try:
             with np.errstate(all="ignore"):
@@ -207,12 +209,33 @@ def _numbers(subject: Subject, family: Family, evidence: Sequence[Evidence]) -> 
         if sure:
             # Of a limit the largest: an element that it does not bound is its own.
             sure.sort(key=lambda pair: -pair[1] if family.limit else pair[0])
-            return list(dict.fromkeys(number for _, number in sure if number))[:_ASKED]
-    return []
+            told = list(dict.fromkeys(number for _, number in sure if number))[:_ASKED]
+            return list(dict.fromkeys([*shared, *told]))
+    return shared
 
 
 def _size(array: Array) -> float:
     return float(np.max(np.abs(array)))
+
+
+def _limits(evidence: Sequence[Evidence]) -> list[Number]:
+    """The sizes that several wrong elements have in common, those first that most have.
+
+    What is clipped within the loop shows as it is where nothing is added to it and it is multiplied
+    by 1 alone: in dh0 and dc0, and with one step and one sequence in the biases.
+    """
+    found: Counter[Number] = Counter()
+    for each in evidence:
+        if not each.wrong:
+            continue
+        off = {name: each.off(name) for name in each.wrong}
+        sizes = np.concatenate([np.abs(each.actual[name][off[name]]) for name in off])
+        allowed = np.concatenate([each.allowed[name][off[name]] for name in off])
+        for size in {size for size in sizes.tolist() if np.isfinite(size)}:
+            same = sizes == size
+            if same.sum() > 1:
+                found[simplest(size, float(allowed[same].max()))] += int(same.sum())
+    return [number for number, _ in found.most_common(_ASKED)]
 
 
 def simplest(value: float, error: float) -> Number:

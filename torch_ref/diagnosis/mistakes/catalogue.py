@@ -54,12 +54,15 @@ class Catalogue:
         mistakes: no two of them the same mathematics, in the order in which they are preferred.
         wrong: the table with each of them.
         same: identifier to that of the mistake which it is, for those that are no others.
+        small_limits: clippings of what no case makes greater than 1, which only smaller limits
+            than the catalogue's show.
     """
 
     table: Table
     mistakes: tuple[Mistake, ...]
     wrong: tuple[Table, ...]
     same: dict[str, str]
+    small_limits: tuple[Mistake, ...] = ()
 
 
 def catalogue(
@@ -81,10 +84,14 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     sign = signer(right, variant, head is not None, head == "linear", beyond)
     found: dict[bytes, tuple[Mistake, Table]] = {}
     same: dict[str, str] = {}
+    small_limits: list[Mistake] = []
     nothing = sign(right)
     for identifier, sentence, edit in _all(right, variant, head, beyond):
         if "clipped" in identifier and (head == "bounded" or "_out" in identifier):
-            continue  # p - onehot is at most 1: no case can make that gradient exceed a limit
+            if identifier.endswith(" at 1"):  # p - onehot is at most 1, and so is what follows
+                lines = render_difference(edit(right), right, variant)
+                small_limits.append(_mistake(identifier, sentence, lines, edit))
+            continue
         wrong = edit(right)
         key = sign(wrong)
         if key == nothing:
@@ -92,10 +99,15 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
         if key in found:
             same[identifier] = found[key][0].identifier
             continue
-        line, should_be, number = render_difference(wrong, right, variant)
-        found[key] = Mistake(identifier, sentence, number, line, should_be, edit), wrong
+        lines = render_difference(wrong, right, variant)
+        found[key] = _mistake(identifier, sentence, lines, edit), wrong
     mistakes, tables = zip(*found.values(), strict=True)
-    return Catalogue(right, mistakes, tables, same)
+    return Catalogue(right, mistakes, tables, same, tuple(small_limits))
+
+
+def _mistake(identifier: str, sentence: str, lines: tuple[str, str, str], edit: Edit) -> Mistake:
+    wrong, right, number = lines
+    return Mistake(identifier, sentence, number, wrong, right, edit)
 
 
 def _all(
@@ -105,7 +117,7 @@ def _all(
         yield from loss_mistakes(head, beyond)
     yield from upstream_mistakes(right)
     yield from cell_mistakes(right, variant)
-    yield from sum_mistakes(right)
+    yield from sum_mistakes(right, variant)
     yield from path_mistakes(right, variant)
     yield from joined_mistakes(right)
     yield from extra_mistakes(right, variant)

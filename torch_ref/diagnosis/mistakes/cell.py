@@ -179,7 +179,9 @@ def _derivatives(table: Table, squashes: bool) -> Found:
         others = [Factor(other) for other in (*GATES, before) if other not in (needed.name, "")]
         if not before or (before == "z_g" and tanh):
             others += [Factor("c"), Factor("h"), Factor("c", -1, "tanh(y)")]
-        if before == "z_g" and tanh:
+        elif before:
+            others += [Factor("c"), Factor("h")]
+        if before and not (before == "z_g" and not tanh):
             others.append(Factor("c_out"))
         for other in others:
             new = Factor(other.name, other.shift, needed.function)

@@ -17,6 +17,7 @@ from torch_ref.diagnosis.backward.table import (
     Steps,
     Table,
     Term,
+    Uncut,
     Weight,
 )
 
@@ -54,7 +55,7 @@ def scaled(place: Place, scale: str) -> Edit:
     return edit
 
 
-def only_at(place: Place, steps: Steps) -> Edit:
+def only_at(place: Place, steps: Steps | Uncut) -> Edit:
     """Let a term be there at some steps only."""
     return change(place, steps=steps)
 
@@ -132,6 +133,13 @@ def overwritten_by(target: str, other: str) -> Edit:
         return table.with_equation(replace(table[target], terms=table[other].terms))
 
     return edit
+
+
+def exchanged(one: str, other: str) -> Edit:
+    """Compute each of two gradients as the other."""
+    return lambda table: overwritten_by(one, other)(table).with_equation(
+        replace(table[other], terms=table[one].terms)
+    )
 
 
 def learning(rate: Fraction) -> Edit:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.table import DERIVATIVE, Factor, Table, Term
 from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.diagnosis.mistakes.edits import (
+    ONE,
     Edit,
     Place,
     change,
+    exchanged,
     factor,
     outer,
     plus,
@@ -179,13 +182,44 @@ def _one_side() -> Found:
 
 
 def _peepholes(table: Table) -> Found:
-    """The gates that see c, taken for each other on the way back."""
-    for number, gate in enumerate(("i", "f")):
-        if len(table["dc_carry"].terms) > 1:
-            for other in [g for g in GATES if g != gate]:
-                yield (
-                    f"dc_carry.peephole of {gate} with dz_{other}",
-                    f"{GATE_WORDS[gate].capitalize()}'s peephole in what the cell's gradient hands "
-                    f"to t-1 takes dz_{other} where it needs dz_{gate}.",
-                    factor(Place("dc_carry", number + 1), 0, Factor(f"dz_{other}")),
-                )
+    """The gates that see c, taken for each other on the way back and in their sums."""
+    if "dweight_ci" not in table.equations:
+        return
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    parts = {"i": Place("dc_carry", 1), "f": Place("dc_carry", 2), "o": Place(state, 2)}
+    for gate, place in parts.items():
+        words = f"{GATE_WORDS[gate].capitalize()}'s peephole in {TARGET_WORDS[place.target]}"
+        others = [g for g in GATES if g != gate]
+        taken = [f"dz_{g}" for g in others if gate != "o"]  # dz_o is there before the others
+        for new in (*taken, f"d{gate}", "dh"):
+            yield (
+                f"{place.target}.peephole of {gate} with {new}",
+                f"{words} takes {new} where it needs dz_{gate}.",
+                factor(place, 0, Factor(new)),
+            )
+        for other in [g for g in parts if g != gate]:
+            yield (
+                f"{place.target}.peephole of {other} for that of {gate}",
+                f"{words} is multiplied by that of {GATE_WORDS[other]}.",
+                factor(place, 1, Factor(f"w_c{other}")),
+            )
+        yield (
+            f"{place.target}.peephole of {gate} left out of the product",
+            f"{words} is dz_{gate} where it must be multiplied by the weight.",
+            factor(place, 1, ONE),
+        )
+        summed = Place(f"dweight_c{gate}")
+        for new in (*(f"dz_{g}" for g in others), f"d{gate}", "dc", "dh"):
+            of = f", {GATE_WORDS[new[3:]]}'s," if new.startswith("dz") else ""
+            yield (
+                f"weight_c{gate}.from {new}",
+                f"{capitalised(TARGET_WORDS[summed.target])} is computed from {new}{of} where it "
+                f"needs dz_{gate}.",
+                factor(summed, 0, Factor(new)),
+            )
+    for one, other in combinations(parts, 2):
+        yield (
+            f"weight_c{one} and weight_c{other}.exchanged",
+            f"The gradients of the peepholes of {one} and {other} are exchanged.",
+            exchanged(f"dweight_c{one}", f"dweight_c{other}"),
+        )

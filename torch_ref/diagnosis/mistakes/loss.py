@@ -34,6 +34,7 @@ _SCALES = (
     ("1/B", "is divided by B twice"),
     ("1/(T B)", "is divided by T B twice"),
     ("1/V", "is divided by V, over which no mean is taken"),
+    ("T/(T-1)", "is divided by T - 1 where it needs T"),
     ("2", "is doubled, as for a squared error or by a temperature of 1/2"),
     ("1/2", "is halved, as by a temperature of 2"),
 )
@@ -90,6 +91,17 @@ def loss_mistakes(head: str, beyond: bool) -> Found:
             capitalised(f"{words} uses {name} of another sequence of the batch."),
             function(place, 0, "of the next member"),
         )
+        for which in ("first", "last"):
+            yield (
+                f"dlogits.{name} of the {which} member for all",
+                capitalised(f"{words} uses {name} of the {which} of the batch for all of them."),
+                function(place, 0, f"of the {which} member for all"),
+            )
+            yield (
+                f"dlogits.{name} of the {which} member only",
+                capitalised(f"{words} has {name} for the {which} of the batch only."),
+                function(place, 0, f"of the {which} member only"),
+            )
     softmax = Factor("p", function="y(1-y)")
     yield (
         "dlogits.softmax's derivative twice",
@@ -181,6 +193,7 @@ def _head(head: str) -> Found:
         (Factor("h", -1, edge="zero"), "h[t-1], 0 at t=0,"),
         (Factor("h", 0, at="last"), "h[T-1]"),
         (Factor("h", 0, "of the next member"), "h of another sequence"),
+        (Factor("h_lowest"), "h[t] of the lowest layer"),
     ):
         yield (
             f"dweight_out.{name}",

@@ -181,6 +181,18 @@ def _loop(table: Table) -> Found:
         *(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed")) for k, g in enumerate(GATES))
     )
     yield "dx.reversed", "The gradient of x has its steps in the opposite order.", opposite
+    for by, edge, left in (
+        (1, "wrap", "cyclically"),
+        (1, "zero", "t=0's is lost"),
+        (-1, "wrap", "cyclically"),
+        (-1, "zero", "that of the last step is lost"),
+    ):
+        elsewhere = [Factor(f"dz_{g}", by, edge=edge) for g in GATES]  # type: ignore[arg-type]
+        yield (
+            f"dx.written at t{-by:+d} {edge}",
+            f"The gradient of x of step t is written at t{-by:+d} ({left}).",
+            together(*(factor(Place("dx", k), 0, new) for k, new in enumerate(elsewhere))),
+        )
     onward = "The loop over the steps runs from the first to the last; it must run backward in time"
     yield "loop.forwards", f"{onward}.", forwards
     yield (
@@ -195,6 +207,12 @@ def _loop(table: Table) -> Found:
     )
     for at, words in ats:
         yield f"dh.dy {at}", f"dy {words}.", factor(Place("dh"), 0, Factor("dy", at=at))
+    for which in ("next", "previous"):
+        yield (
+            f"dh.dy of the {which} member",
+            f"Each sequence of the batch is given dy of the {which} one.",
+            function(Place("dh"), 0, f"of the {which} member"),
+        )
     kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
     yield (
         "cache.reversed",

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.render import joined
 from torch_ref.diagnosis.backward.table import PEEPHOLES, Factor, Steps, Table, Term, Weight
-from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised
+from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.diagnosis.mistakes.edits import (
     Edit,
     Place,
@@ -24,6 +25,7 @@ from torch_ref.diagnosis.mistakes.edits import (
     together,
     weight,
 )
+from torch_ref.oracles.variant import Variant
 
 Found = Iterator[tuple[str, str, Edit]]
 KINDS = ("weight_ih", "weight_hh", "bias")
@@ -72,8 +74,9 @@ SPANS = (
 )
 
 
-def sum_mistakes(table: Table) -> Found:
+def sum_mistakes(table: Table, variant: Variant) -> Found:
     """identifier, sentence and edit of each."""
+    squashes = variant.output == "tanh"
     groups: dict[str, tuple[str, tuple[Place, ...]]] = {}
     for kind in KINDS:
         places = tuple(Place(f"d{kind}.{gate}") for gate in GATES)
@@ -86,10 +89,7 @@ def sum_mistakes(table: Table) -> Found:
             groups[name] = (TARGET_WORDS[f"d{name}"], (Place(f"d{name}"),))
             shift = 0 if name == "weight_co" else -1
             for new in (Factor("c", -1 - shift), Factor("h", -1), Factor("h"), Factor("c_out")):
-                shown, needed = (
-                    f"{each.name.replace('c_out', 'tanh(c)')}[t{'-1' if each.shift else ''}]"
-                    for each in (new, Factor("c", shift))
-                )
+                shown, needed = (name_of(each, squashes) for each in (new, Factor("c", shift)))
                 sentence = f"{TARGET_WORDS[f'd{name}']} uses {shown} where it needs {needed}."
                 yield f"{name}.{shown}", capitalised(sentence), factor(Place(f"d{name}"), 1, new)
     peepholes = [Place(f"d{name}") for name in PEEPHOLES if f"d{name}" in table.equations]
@@ -251,21 +251,24 @@ def _of_kind(kind: str) -> Found:
     candidates = {
         "weight_ih": [
             *(Factor("x", -1), Factor("x", 1), Factor("h", -1), Factor("h")),
-            Factor("x", at="reversed"),
+            *(Factor("x", at="reversed"), Factor("x_before")),
         ],
         "weight_hh": [
             *(Factor("h"), Factor("h", -2), Factor("c"), Factor("c", -1), Factor("c_out")),
             *(Factor("x"), Factor("h", -1, "1-y^2"), Factor("h", 0, at="last")),
             *(Factor("h", at="first"), Factor("h", -1, at="last"), Factor("h", -1, at="first")),
+            *(Factor("h", -1, step=-1), Factor("h", -1, step=1)),
             Factor("h_out", -1),
         ],
     }.get(kind, [])
     shown = {"c_out": "tanh(c[t])", "h_out": "h[t] without h0"}
+    shown["x_before"] = "h[t-1] of the layer below"
     for new in candidates:
         name = shown.get(new.name, f"{new.name}[t]").replace(
             "[t]", f"[t{new.shift:+d}]" if new.shift else "[t]"
         )
         name = f"1 - {name}^2" if new.function else name
+        name = f"the {name} that step t{new.step:+d} kept" if new.step else name
         if new.at == "reversed":
             name = f"{new.name}[T-1-t]"
         elif new.at:
@@ -274,7 +277,7 @@ def _of_kind(kind: str) -> Found:
             )
         for edge in ("wrap", "clamp", "zero"):
             how = {"wrap": "", "clamp": " (the nearest at the end)", "zero": " (zero at the end)"}
-            changed = Factor(new.name, new.shift, new.function, edge, new.at)
+            changed = replace(new, edge=edge)
             yield (
                 f"{kind}.{name} {edge}",
                 capitalised(f"{words} uses {name} where it needs {needed}{how[edge]}."),
