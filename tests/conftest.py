@@ -7,6 +7,9 @@ import pytest
 import torch
 from cpp import HEADER, SOURCES, compile_program
 from hypothesis import HealthCheck, settings
+from remembered import remembering
+
+from torch_ref.harness import judge
 
 # No limit on time: a shared machine decides how long an example takes, not the code.
 UNTIMED = {
@@ -19,6 +22,8 @@ settings.register_profile("dev", max_examples=12, **UNTIMED)
 # examples come from the runs of `dev`, which are random and remember what failed.
 settings.register_profile("ci", max_examples=60, derandomize=True, **UNTIMED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+judge.error_budget = remembering(judge.error_budget)
 
 pytest.register_assert_rewrite("agreement", "chromium", "pages", "planted")
 torch.set_num_threads(1)
