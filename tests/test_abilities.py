@@ -208,6 +208,24 @@ def test_a_result_that_is_widened_is_no_mistake_in_float32():
     assert "float32: it computes in float64" in found.unverified
 
 
+@pytest.mark.parametrize("declared", [None, "float64"])
+def test_one_sum_in_float32_that_passes_for_arithmetic_in_float32(declared):
+    """An accumulator of another dtype, beside outputs that have all digits of float64."""
+
+    def vjp(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def back(*upstream):
+            gradients = pullback(*upstream)
+            return {**gradients, "dbias_l0": gradients["dbias_l0"].astype(np.float32)}
+
+        return outputs, back
+
+    report = check_implementation(Implementation("mine", vjp=vjp, dtype=declared), examples=2)
+    assert "float64" in report.dtypes
+    assert "dbias_l0 is float32 but the case is float64" in report.failures[0].sentence
+
+
 def test_a_bound_stack_is_verified():
     """A stack that is bound to three layers is run, and listed as not verified all the same."""
     found = abilities(ml.vjp, sizes={"L": 3, "B": 2})

@@ -92,7 +92,8 @@ def find_abilities(implementation: Implementation) -> Abilities:
             refusals[name] = error
     if not answers:
         raise refusals[names[0]]
-    dtypes = _dtypes(answers)
+    # Declared as float64 it is held to that; else float32 is no mistake, where all of it is.
+    dtypes = ("float64",) if implementation.dtype == "float64" else _dtypes(answers)
     first = next(iter(answers.values()))
     expected = _expected_names(implementation, probe(implementation, dtypes[0]))
     lacking = {name: phrase for name, phrase in _PARTS.items() if name in first.ignored}
@@ -168,10 +169,15 @@ def _widens(answer: Answer, dtype: str) -> bool:
 
 
 def _dtype_of(answer: Answer) -> str:
-    """The narrowest dtype among the gradients: the one that the arithmetic was done in."""
-    found = [np.asarray(v).dtype for k, v in answer.results.items() if k != "loss"]
-    narrow = any(dtype == np.float32 for dtype in found)
-    return "float32" if narrow else "float64"
+    """The one that the arithmetic was done in: the narrowest, but where outputs have more digits.
+
+    A float32 gradient beside outputs in float64 is a slip, and no arithmetic in float32.
+    """
+    found = {k: np.asarray(v) for k, v in answer.results.items() if k != "loss"}
+    outputs = [v for k, v in found.items() if k in OUTPUTS and v.dtype == np.float64]
+    wide = any(np.any(v != v.astype(np.float32)) for v in outputs)
+    narrow = any(v.dtype == np.float32 for v in found.values())
+    return "float32" if narrow and not wide else "float64"
 
 
 def _trial(
