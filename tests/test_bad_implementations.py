@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from exchange_files import loss_case, stack_case
 import manual_lstm
 from torch_ref import Implementation, check_implementation, save_case
 from torch_ref.cli import main
+from torch_ref.harness.theirs import theirs
 
 ZOO = """
 import ctypes
@@ -258,6 +260,20 @@ def test_what_an_implementation_prints_is_no_json(check, capfd, jobs):
     assert status == 0
     assert json.loads(out)["verdict"] == "agree"
     assert {"by print", "by the system", "by C"} <= set(err.splitlines())
+
+
+def test_a_run_that_ends_as_its_time_is_up(monkeypatch):
+    """The alarm that comes while it is switched off is told as something that the run raised."""
+    switch = signal.setitimer
+
+    def late(which, seconds, *interval):
+        if seconds == 0:
+            signal.raise_signal(signal.SIGALRM)
+        return switch(which, seconds, *interval)
+
+    monkeypatch.setattr(signal, "setitimer", late)
+    with theirs(60.0):
+        pass
 
 
 @pytest.mark.parametrize("name", ["slow", "deaf"])

@@ -170,11 +170,11 @@ RESUME = ("train", "--windows", 5, "--resume", "--checkpoint", "c.npz")
         (("--hidden", 3), "--hidden 3 is given but the checkpoint has 2: leave it out with --res"),
         (("--inputs", 3), "--inputs 3 is given but the checkpoint has a text of 2 symbols: leave"),
         (("--text", "t.txt"), "--text 't.txt' is given but the checkpoint has another text: "),
-        (("--reset",), "--reset is given but the checkpoint has True: leave it out with --resume"),
+        (("--reset",), "--reset is given but the checkpoint has --carry: leave it out with --res"),
         (("--learning-rate", 0.1), "--learning-rate 0.1 is given but the checkpoint has 0.01: "),
         (("--dtype", "float64"), "--dtype float64 is given but the checkpoint has float32: "),
         (("--head", "bounded"), "--head bounded is given but the checkpoint has linear: leave"),
-        (("--clip-norm", 1), "--clip-norm 1.0 is given but the checkpoint has None: leave it out"),
+        (("--clip-norm", 1), "--clip-norm 1.0 is given but the checkpoint has none: leave it out"),
     ],
 )
 def test_a_resume_that_trains_something_else_than_it_says(command, words, told):

@@ -183,6 +183,7 @@ def test_a_prediction_that_forgets_the_state_of_training(tmp_path):
     [
         (0.41004 + 5e-8, 0.0, "Only other first weights can lower it", None),
         (0.43, 1e-4, "More steps, a higher learning rate or Adam can", "157"),
+        (0.3, 0.0, "The loss 0.3 lies ", None),
     ],
 )
 def test_a_settled_loss_that_is_told_to_train_on(tmp_path, loss, fall, said, pace):

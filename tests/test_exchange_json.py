@@ -66,6 +66,22 @@ def test_whole_numbers_in_the_place_of_floats(tmp_path: Path) -> None:
         load_case(tmp_path / "case.json")
 
 
+def test_a_large_number_that_javascript_writes_without_a_point(tmp_path: Path) -> None:
+    """Below 1e21 it writes no exponent: of nothing but such numbers no integer holds all."""
+    path = written(tmp_path, lambda found: found["arrays"].update(h_n=[10**20] * 20))
+    assert load_result(path, stack_case())["h_n"][0, 0, 0] == np.float32(1e20)
+
+
+def test_a_case_that_is_written_and_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program would fill its time with a file that no result can match."""
+    monkeypatch.setattr(document, "MAX_TEXT", 100)
+    with pytest.raises(ValueError, match=r"would be JSON of more than 100 bytes: use \.npy files"):
+        save_case(stack_case(), tmp_path / "case.json")
+    assert not os.listdir(tmp_path)
+
+
 def array_is(value: Any) -> Callable[[dict[str, Any]], None]:
     return lambda found: found["arrays"].update(h_n=value)
 
@@ -78,7 +94,7 @@ REFUSED = {
     "less deep": (array_is([[1], 2]), "has h_n in lists of unequal lengths"),
     "empty": (array_is([[]]), "has h_n of shape (1, 0) but every axis must have at least one"),
     "an object": (array_is({"data": [1]}), "where a number must be"),
-    "huge": (array_is([2**70]), "has h_n with a whole number beyond 64 bits"),
+    "huge": (array_is([10**400]), "has h_n with a whole number beyond float64"),
     "misshapen": (array_is([1.0] * 7), "h_n has shape (7,) but must be (2, 2, 5)"),
     "null": (array_is([None] * 20), "h_n[0, 0, 0] is nan but every element must be finite"),
     "too large": (array_is([1e39] * 20), "h_n[0, 0, 0] is inf but every element must be finite"),

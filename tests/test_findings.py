@@ -138,6 +138,15 @@ def test_clipping_that_agrees_though_it_must_not(word):
     report = check_implementation(mine, examples=20)
     assert [failure.check for failure in report.failures] == ["check_clipping"]
     assert report.failures[0].sentence == report.clipping.sentence
+    assert "check_clipping" not in report.passed
+
+
+def test_clipping_that_is_expected_and_said_to_be_gone():
+    """Its check is not left to the clipped truth, which holds."""
+    reasons = {"check_clipping": "it clips at 5"}
+    report = check_implementation(clipped("value", 5.0), examples=20, expected_failures=reasons)
+    assert report.verdict == "agree", report.failures
+    assert report.expected_failures == reasons
 
 
 def test_clipping_that_is_counted_as_verified():

@@ -261,3 +261,25 @@ def test_a_report_that_only_its_writer_can_read(tmp_path):
     path = tmp_path / "report.json"
     write_json({"scale": 1.0}, str(path))
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_pipe_that_is_taken_for_a_missing_folder():
+    """What /dev/stdout and a shell's >(...) are: of a pipe the link leads to no path."""
+    reading, writing = os.pipe()
+    try:
+        target = f"/dev/fd/{writing}"
+        require_writable(target, "--json file")
+        write_whole("text", target, "--json file")
+        assert os.read(reading, 10) == b"text"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_links_in_a_circle_that_are_a_traceback(tmp_path):
+    """What is read is named by its reader; here it is a file like any other."""
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    require_apart({"--case": str(circle), "--json": str(tmp_path / "report.json")})
+    with pytest.raises(ValueError, match="cannot be written: Too many levels of symbolic links"):
+        write_whole("text", circle, "--json file")

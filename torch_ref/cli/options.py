@@ -48,7 +48,9 @@ def require_same(context: typer.Context, schedule: Schedule, text: Text, state: 
     """
     for name, kept in _kept(schedule, state).items():
         if given(context, name) and context.params[name] != kept:
-            _refuse(name, context.params[name], f"has {kept}")
+            carried = "--carry" if kept else "--reset"
+            shown = carried if name == "carry" else "none" if kept is None else kept
+            _refuse(name, context.params[name], f"has {shown}")
     if given(context, "inputs") and not _same(alphabet(context.params["inputs"]), text):
         _refuse("inputs", context.params["inputs"], f"has a text of {len(text.symbols)} symbols")
     if given(context, "text") and not _same(read_text(context.params["text"]), text):

@@ -98,7 +98,7 @@ def _loss(loss: str | None, history: str | None) -> tuple[float, float, list[str
         last, before = losses[-count:], losses[-2 * count : -count] or losses[-count:]
         now = sum(last) / count
         # No nearer than train prints it: a limit is never reached, and rounding ends the way to it.
-        uncertainty = max((max(last) - min(last)) / 2, _half_a_digit(f"{now:.5g}"))
+        uncertainty = max((max(last) - min(last)) / 2, _half_a_digit(f"{now:#.5g}"))
         fall = sum(before) / len(before) - now
         pace = fall / count
         trend.append(

@@ -166,19 +166,20 @@ def check_implementation(
         count = _share(first, runnable, examples)
         smaller = search(first, subject, count, seed, shrink=True).failure
         failures[0] = smaller or failures[0]
-    unexpected = [f for f in failures if f.check not in expected]
     unverified = [f"{name}: {UNJUDGED}" for name in unjudged]
+    clipped = None
     if clipping is not None:
         unverified.append(clipping.unverified)
-        name = check_clipping.__name__
-        if {"unclipped", "all"} & resolved.requires:
-            unexpected.append(Failure(name, "", clipping.sentence))
+        clipped = check_clipping.__name__
+        if clipped in expected or {"unclipped", "all"} & resolved.requires:
+            failures.append(Failure(clipped, "", clipping.sentence))
         else:
-            reasons[name] = clipping.sentence
+            reasons[clipped] = clipping.sentence
+    unexpected = [f for f in failures if f.check not in expected]
     too_good = [
         Failure(f.check, "", f"It was expected to fail ({expected[f.check]}) but holds.")
         for f in found
-        if f.failure is None and f.check in expected
+        if f.failure is None and f.check in expected and f.check != clipped
     ]
     wrong = any(failure.comparison is not None for failure in unexpected)
     forward_wrong = any(failure.check == check_forward.__name__ for failure in unexpected)
@@ -190,7 +191,7 @@ def check_implementation(
         passed=tuple(
             f.check
             for f in found
-            if f.failure is None and f.check not in expected and reasons[f.check] is None
+            if f.failure is None and f.check not in expected and f.check != clipped
         ),
         skipped={name: reason for name, reason in reasons.items() if reason is not None},
         failures=(*unexpected, *too_good),

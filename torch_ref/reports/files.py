@@ -32,10 +32,7 @@ def require_writable(target: str | None, what: str) -> None:
 
 def _try_to_write(target: str) -> None:
     """OSError where `write_whole` would have one. What is there stays, and nothing new is left."""
-    try:
-        mode = os.stat(target).st_mode
-    except FileNotFoundError:
-        mode = 0
+    mode = _mode(target)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISREG(mode):
@@ -45,11 +42,19 @@ def _try_to_write(target: str) -> None:
             pass
 
 
+def _mode(target: str) -> int:
+    """What the system says a file is, a pipe of which a link has no path too; 0 for none."""
+    try:
+        return os.stat(target).st_mode
+    except FileNotFoundError:
+        return 0
+
+
 def _place(target: str) -> Path:
     """Where a file is or will be, whatever links lead there."""
     if not target:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-    return Path(target).resolve()
+    return Path(os.path.realpath(target))
 
 
 @contextmanager
@@ -72,11 +77,11 @@ def require_apart(files: Mapping[str, str | None]) -> None:
     """
     options: dict[str, str] = {}
     given = {o: t for o, t in files.items() if t is not None and t != "-"}
-    folders = {Path(t).resolve(): o for o, t in given.items() if os.path.isdir(t)}
+    folders = {Path(os.path.realpath(t)): o for o, t in given.items() if os.path.isdir(t)}
     for option, target in given.items():
         if os.path.exists(target) and not os.path.isfile(target):
             continue
-        path = Path(target).resolve()
+        path = Path(os.path.realpath(target))  # links in a circle are a path too
         inside = [
             folders[each] for each in path.parents if each in folders and os.path.exists(path)
         ]
@@ -102,9 +107,9 @@ def write_whole(content: str | bytes, target: str | Path, what: str) -> None:
     target = os.fspath(target)
     raw = content.encode(errors=_LONE) if isinstance(content, str) else content
     with _refused(target, what):
-        path = _place(target)
-        if path.exists() and not path.is_file():
-            path.write_bytes(raw)
+        path, mode = _place(target), _mode(target)
+        if mode and not stat.S_ISREG(mode):
+            Path(target).write_bytes(raw)
             return
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PREFIX, delete=False) as file:
             temporary = Path(file.name)

@@ -15,6 +15,7 @@ from torch_ref.harness.exchange.npy import Array
 MAX_DOCUMENT = 2**20
 MAX_TEXT = 2**26  # of a whole archive: as Python's objects it takes many times that
 _ARRAYS = "arrays"
+_TOO_LONG = "JSON of more than {} bytes: use .npy files for so much"
 
 
 def parse_document(text: bytes, name: str) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def parse_document(text: bytes, name: str) -> dict[str, Any]:
 
 
 def parse_archive(text: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    """The document and the arrays, float64 or, where all are whole, int64, of one JSON file.
+    """The document and the arrays of one JSON file, float64 or, of whole numbers that fit, int64.
 
     NaN and Infinity may stand as words, and null is NaN, as JavaScript writes it.
 
@@ -42,7 +43,7 @@ def parse_archive(text: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
             than numbers in it, lists of unequal lengths or an empty one.
     """
     if len(text) > MAX_TEXT:
-        raise ValueError(f"is JSON of more than {MAX_TEXT} bytes: use .npy files for so much")
+        raise ValueError(f"is {_TOO_LONG}".format(MAX_TEXT))
     document = _object(text, "is", float)
     arrays = document.pop(_ARRAYS, None)
     if not isinstance(arrays, dict):
@@ -51,10 +52,17 @@ def parse_archive(text: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
 
 
 def with_arrays(document: str, arrays: Mapping[str, Array]) -> str:
-    """A document's text with the arrays in it, each in a line."""
+    """A document's text with the arrays in it, each in a line.
+
+    Raises:
+        ValueError: longer than `parse_archive` takes.
+    """
     lines = [f"    {json.dumps(name)}: {json.dumps(a.tolist())}" for name, a in arrays.items()]
     inside = document.rstrip().removesuffix("}").rstrip()
-    return f'{inside},\n  "{_ARRAYS}": {{\n' + ",\n".join(lines) + "\n  }\n}\n"
+    text = f'{inside},\n  "{_ARRAYS}": {{\n' + ",\n".join(lines) + "\n  }\n}\n"
+    if len(text) > MAX_TEXT:  # json.dumps writes ASCII alone
+        raise ValueError(f"would be {_TOO_LONG}".format(MAX_TEXT))
+    return text
 
 
 def _object(text: bytes, what: str, constant: Callable[[str], float]) -> dict[str, Any]:
@@ -83,11 +91,13 @@ def _array(name: str, value: Any) -> Array:
         first = first[0]
     numbers: list[Any] = []
     _take(name, value, shape, numbers)
-    whole = all(type(number) is int for number in numbers)
+    limits = np.iinfo(np.int64)
+    # JavaScript writes 1e20 as a whole number.
+    whole = all(type(each) is int and limits.min <= each <= limits.max for each in numbers)
     try:
         return np.array(numbers, np.int64 if whole else np.float64).reshape(shape)
     except OverflowError:
-        raise ValueError(f"has {name} with a whole number beyond 64 bits") from None
+        raise ValueError(f"has {name} with a whole number beyond float64") from None
 
 
 def _take(name: str, value: Any, shape: list[int], numbers: list[Any]) -> None:
