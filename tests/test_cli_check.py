@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command_in
 
 import manual_lstm
 from torch_ref import load_case, run_case, save_result
-from torch_ref.cli import main
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.failing import save_failing
 
@@ -93,19 +93,9 @@ def vjp(params, x, h0, c0):
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """A function from arguments to (exit status, stdout, stderr), in an empty folder."""
-    monkeypatch.chdir(tmp_path)
     for name, text in MODULES.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["manual-lstm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    yield run
+    yield command_in(tmp_path, monkeypatch, capsys)
     for name in MODULES:
         sys.modules.pop(name, None)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command_in
 
 import manual_lstm
 from manual_lstm.checkpoint import load_checkpoint
 from torch_ref import Layout, load_case
-from torch_ref.cli import main
 from torch_ref.harness.campaign import PART
 from torch_ref.harness.checks import CHECKS
 from torch_ref.harness.exchange.files import read_case
@@ -39,17 +39,7 @@ SMALL = ("--steps", 2, "--inputs", 2)
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """A function from arguments to (exit status, stdout, stderr), in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["manual-lstm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    yield run
+    yield command_in(tmp_path, monkeypatch, capsys)
     for name in MODULES:
         sys.modules.pop(name, None)
 

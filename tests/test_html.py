@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from commands import command_in
 from pages import HOSTILE, KINDS, parsed, rendered
 
-from torch_ref.cli import main
 from torch_ref.diagnosis.elements import Elements
 from torch_ref.diagnosis.maps import Maps
 from torch_ref.harness.cases import sized_case
@@ -267,18 +267,8 @@ def test_a_page_without_jinja2(monkeypatch):
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """A function from arguments to (exit status, stdout, stderr), in a folder with mine.py."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(MODULE, encoding="utf-8")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["manual-lstm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capsys.readouterr()
-        return stopped.value.code or 0, out, err
-
-    yield run
+    yield command_in(tmp_path, monkeypatch, capsys)
     sys.modules.pop("mine", None)
 
 

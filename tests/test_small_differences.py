@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from test_neighbours import stacked
 
+import manual_lstm as ml
 from torch_ref import Implementation, diagnose
 from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.diagnosis.mistakes.planted import planted_vjp
@@ -61,3 +62,22 @@ def test_wrong_dz_beside_right_gradients_that_is_called_rounding() -> None:
     told = diagnose(Implementation("steps", vjp=vjp, dtype="float64"), seconds=0)
     assert told.wrong
     assert OF_FLOAT32 not in told.located, told.located
+
+
+def test_results_of_too_few_digits_that_are_taken_for_a_mistake() -> None:
+    """Of a mistake without effect, as a mean over one sequence, which explains as much."""
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def back(*upstream: Any) -> Any:
+            gradients = pullback(*upstream)
+            return {name: value * (1 + 2**-47.9) for name, value in gradients.items()}
+
+        return outputs, back
+
+    sizes = {"L": 1, "B": 1}
+    found = diagnose(Implementation("digits", vjp=vjp, dtype="float64", sizes=sizes), seconds=0)
+    assert found.wrong
+    assert found.finding is None
+    assert "with all their digits" in found.located

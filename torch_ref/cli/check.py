@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from torch_ref.cli.options import given
+from torch_ref.cli.options import is_given
 from torch_ref.cli.page import Html, check_outputs
 from torch_ref.cli.progress import counting, doing
 from torch_ref.cli.target import load_target, require_unread
@@ -249,7 +249,7 @@ _WORDS = {"target": "package.module:object", "command": "--command"}
 def _require_of_use(context: typer.Context, what: str) -> None:
     """ValueError for an option that would be ignored."""
     for name, (of_use, reason) in _NOT_OF_USE.items():
-        if what not in of_use and given(context, name):
+        if what not in of_use and is_given(context, name):
             targets = " and ".join(_WORDS[each] for each in of_use)
             raise ValueError(f"--{name} is for {targets}: {reason}.")
 

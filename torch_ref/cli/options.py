@@ -16,7 +16,7 @@ _METHODS = {
 _RECORDS = ("history", "plot", "monitor", "monitor_plot")
 
 
-def given(context: typer.Context, name: str) -> bool:
+def is_given(context: typer.Context, name: str) -> bool:
     """Whether an option was given, its default or another value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
@@ -28,13 +28,13 @@ def require_of_use(context: typer.Context) -> None:
     for name in _RECORDS:
         if options["compare"] and options[name] is not None:
             raise ValueError(f"{_word(name)} is for a training: --compare keeps no record.")
-    if given(context, "save_every") and options["checkpoint"] is None:
+    if is_given(context, "save_every") and options["checkpoint"] is None:
         raise ValueError("--save-every is for --checkpoint, which must be given too.")
     if options["resume"]:
         return
     method = options["optimizer"].value
     for name, methods in _METHODS.items():
-        if given(context, name) and method not in methods:
+        if is_given(context, name) and method not in methods:
             raise ValueError(
                 f"{_word(name)} is for --optimizer {' or '.join(methods)}, but the optimizer is "
                 f"{method}: give another, or leave {_word(name)} out."
@@ -47,13 +47,13 @@ def require_same(context: typer.Context, schedule: Schedule, text: Text, state: 
     The seed and the first forget bias are of weights that are trained by now.
     """
     for name, kept in _kept(schedule, state).items():
-        if given(context, name) and context.params[name] != kept:
+        if is_given(context, name) and context.params[name] != kept:
             carried = "--carry" if kept else "--reset"
             shown = carried if name == "carry" else "none" if kept is None else kept
             _refuse(name, context.params[name], f"has {shown}")
-    if given(context, "inputs") and not _same(alphabet(context.params["inputs"]), text):
+    if is_given(context, "inputs") and not _same(alphabet(context.params["inputs"]), text):
         _refuse("inputs", context.params["inputs"], f"has a text of {len(text.symbols)} symbols")
-    if given(context, "text") and not _same(read_text(context.params["text"]), text):
+    if is_given(context, "text") and not _same(read_text(context.params["text"]), text):
         _refuse("text", repr(context.params["text"]), "has another text")
 
 

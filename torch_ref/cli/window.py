@@ -84,10 +84,8 @@ def require_memory(sizes: Mapping[str, int], dtype: str) -> None:
     steps, batch, inputs, hidden, layers = (sizes.get(name, 1) for name in "TBIHL")
     weights = 4 * hidden * (inputs + hidden + 1 + (layers - 1) * (2 * hidden + 1))
     numbers = weights + steps * batch * (inputs + layers * hidden)
-    needed, there = (
-        numbers * np.dtype(dtype).itemsize,
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-    )
+    needed = numbers * np.dtype(dtype).itemsize
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if needed > there:
         raise MemoryError(
             f"the weights, x and h alone are {needed // _GIB} GiB, of {there // _GIB} there are"

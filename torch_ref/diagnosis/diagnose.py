@@ -47,6 +47,10 @@ from torch_ref.oracles.case import Case
 
 # Of the time that is left, how much may go into mistakes one after the other, before sets of them.
 _FOR_TURNS = 0.25
+_FEW_DIGITS = (
+    "No difference is larger than two correct results may have between them: are results handed "
+    "over with all their digits, 17 in float64 and 9 in float32?"
+)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def diagnose(
     if finding is None and not located:
         if not wrong:
             finding, located = _beside_the_numbers(subject, seed)
-        elif not (located := _nothing_returned(evidence)):
+        elif not (located := _nothing_returned(evidence) or _few_digits(subject, evidence)):
             sought = True
             finding, located = _seek(subject, evidence, seed, started + seconds, tell)
     wrong = wrong or finding is not None or bool(located)
@@ -176,6 +180,16 @@ def _seek(
     modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
     changed = modified.sentence if modified else ""
     return None, " ".join(part for part in (changed, small, located, so_far) if part)
+
+
+def _few_digits(subject: Subject, evidence: Sequence[Evidence]) -> str:
+    """That two right results may differ as much: a mistake without effect would explain it."""
+    seen = [each for each in evidence if each.actual and each.finite]
+    steps = any(off.any() for each in evidence for off in each.steps.values())
+    if not seen or steps or not all(each.forward_right for each in evidence):
+        return ""
+    right = share_used(subject, catalogue_of(subject).table, seen)
+    return "" if right is None else _FEW_DIGITS
 
 
 def _in_their_words(found: Diagnosis, layout: Layout) -> Diagnosis:
