@@ -58,7 +58,8 @@ def test_mistakes_are_sought_one_after_the_other_before_sets_of_them() -> None:
     """Thousands of sets tried where the walk backward meets the mistakes in turn."""
     known, told = catalogue(), list[str]()
     planted = [by_name(known, each) for each in ("do.c[t]", "dc.f", "weight_hh.transposed")]
-    finding = diagnose(subject_for(joint(planted, known), None), tell=told.append).finding
+    subject = subject_for(joint(planted, known), None)
+    finding = diagnose(subject, seconds=600, tell=told.append).finding
     assert finding is not None
     assert set(finding.mistakes) == set(planted)
     assert told[-1] == "mistakes one after the other"

@@ -17,7 +17,8 @@ EXACT = replace(FLOAT64, tanh=lambda y: y / 2, sigmoid=lambda y: y / 4)
 Y = np.array([0.25, 0.5, 0.75])
 NAMESPACE = {"i": Y, "tanh": EXACT.tanh, "sigmoid": EXACT.sigmoid, "ones_like": np.ones_like}
 # Of a whole array or of a unit's place in it, which a line tells in words.
-OF_ROWS = {n for n in FUNCTIONS if re.search(r"member|class|unit|how many|in the (fir|la)st", n)}
+ROWS = r"member|class|unit|how many|in the (fir|la)st|\) to \("
+OF_ROWS = {name for name in FUNCTIONS if re.search(ROWS, name)}
 # Told in words, without a formula.
 TOLD = {name for name, words in FUNCTION_WORDS.items() if "twice" in words or "already" in words}
 

@@ -68,7 +68,7 @@ def signer(
             digest.update(b"I = H")
             values = found(table, _SIZES.H)
         for name in sorted(values):
-            digest.update(name.encode())
+            digest.update(f"{name} {values[name].shape}".encode())
             digest.update(np.ascontiguousarray(values[name], np.int64).tobytes())
         return digest.digest()
 

@@ -13,6 +13,7 @@ import numpy as np
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.quantities import FLOAT64, Quantities, computed_again, quantities
 from torch_ref.diagnosis.backward.recurrence import RECURRENT, Loop, recur
+from torch_ref.diagnosis.backward.reshaped import in_blocks
 from torch_ref.diagnosis.backward.table import (
     HEAD_SUMS,
     KINDS,
@@ -101,6 +102,9 @@ def gradients(
         shift = table[name].terms[0].factors[0].layer
         assert isinstance(shift, int)
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
+    for begin, how in table.reshaped:
+        for name in [name for name in results if name.startswith(begin)]:
+            results[name] = in_blocks(results[name], how)
     return results
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from manual_lstm.arrays import FloatArray
 from manual_lstm.params import GATES
+from torch_ref.diagnosis.backward.reshaped import RESHAPED, Reshape
 from torch_ref.diagnosis.backward.table import PEEPHOLES, Again, Sizes
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array, loss_forward, lstm_forward, unrounded
@@ -70,7 +71,12 @@ def _how_many(a: Arithmetic, y: Array) -> Array:
     return a.number(np.full((*y.shape[:-1], 1), y.shape[-1]))
 
 
+def _reshaped(reshape: Reshape) -> Function:
+    return lambda a, y: reshape(y)
+
+
 FUNCTIONS: Mapping[str, Function] = {
+    **{name: _reshaped(reshape) for name, reshape in RESHAPED.items()},
     "y(1-y)": _sigmoid_derivative,
     "1-y^2": _tanh_derivative,
     "(y(1-y))^2": lambda a, y: a.rnd(_sigmoid_derivative(a, y) * _sigmoid_derivative(a, y)),

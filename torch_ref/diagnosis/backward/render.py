@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
+from torch_ref.diagnosis.backward.reshaped import RESHAPED
 from torch_ref.diagnosis.backward.table import (
     SCALES,
     SUMS,
@@ -56,6 +57,7 @@ _FUNCTIONS = {
     "of the previous unit": "{y} of unit j-1",
     "of the first unit": "{y} of unit 0",
     "how many": "{y}.shape[-1]",
+    **dict.fromkeys(RESHAPED, "reshape({y})"),
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
 _AGAIN: Mapping[Again, str] = {
@@ -102,6 +104,8 @@ def render_difference(wrong: Table, right: Table, variant: Variant) -> tuple[str
         The wrong lines, the right ones, and the equation: "df = dc * c[t]", "df = dc * c[t-1]",
         "(14)". Of more than two lines the first two stand for the others.
     """
+    if wrong.own is not None:
+        return render_difference(wrong.own, right, variant)
     if wrong.forwards:
         return "for t in range(T):", "for t in reversed(range(T)):", "(9)"
     if wrong.learning_rate:
@@ -113,6 +117,10 @@ def render_difference(wrong: Table, right: Table, variant: Variant) -> tuple[str
         name = wrong.decayed[0]
         line = f"d{name} = {float(wrong.decay):.9g} * {name} + ..."
         return line, f"d{name} = ...", "(18)"
+    if wrong.reshaped:
+        name, _ = wrong.reshaped[0]
+        number = {"dh0": "(16b)", "dc0": "(16a)", "dx": "(17)"}.get(name, "(18)")
+        return f"{name} = reshape({name})", f"{name} = transpose({name})", number
     if wrong.kept != "own":
         return f"kept = cache of the {wrong.kept} layer", "kept = cache of this layer", "(8)"
     differing = [name for name in right.equations if wrong[name] != right[name]]
@@ -205,7 +213,10 @@ def _weight(weight: Weight) -> str:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
     of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
-    of += f" {weight.altered}{' column' * ('without' in weight.altered)}" if weight.altered else ""
+    if " to " in weight.altered:
+        return f"reshape({weight.name}{block})"
+    if weight.altered:
+        of += f" {weight.altered}{' column' * ('without' in weight.altered)}"
     return f"{weight.name}{block}{of}{leak[weight.bias]}{'.T' if weight.transposed else ''}"
 
 

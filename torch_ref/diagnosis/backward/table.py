@@ -49,6 +49,16 @@ Columns = Literal[
     "U|W one early",
     "U|W one late",
 ]
+Altered = Literal[
+    "",
+    "without the first",
+    "without the last",
+    "summed up",
+    "(N, M) to (M, N)",
+    "(M, N) to (N, M)",
+    "block (N, M) to (M, N)",
+    "block (M, N) to (N, M)",
+]
 
 
 class Sizes(NamedTuple):
@@ -181,7 +191,7 @@ class Weight:
     last or the first one, or as the last or the first column of a block that starts one column
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
     side. `layer` says of which layer the weight is. `altered` takes a column for zero, or for each
-    column the sum of those up to it.
+    column the sum of those up to it, or reshapes the whole matrix or the block.
     """
 
     name: str
@@ -190,7 +200,7 @@ class Weight:
     bias: Literal["", "added", "onto last", "onto first", "last", "first"] = ""
     columns: Columns = ""
     layer: Layer = "own"
-    altered: Literal["", "without the first", "without the last", "summed up"] = ""
+    altered: Altered = ""
 
 
 @dataclass(frozen=True)
@@ -237,6 +247,8 @@ class Table:
         kept: of which layer everything is that a layer's forward pass has kept.
         decay, decayed: how much of the weights is added to their gradients, and of which: what
             their names begin with.
+        reshaped: of gradients what their names begin with, and a key of `RESHAPED`, or that behind
+            "block ": how they are returned.
         own, own_layers: the table of some layers, from the lowest up as from the first step, in
             the place of this one.
     """
@@ -248,6 +260,7 @@ class Table:
     kept: Layer = "own"
     decay: Fraction = Fraction(0)
     decayed: tuple[str, ...] = ()
+    reshaped: tuple[tuple[str, str], ...] = ()
     own: "Table | None" = None
     own_layers: Steps = "none"
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.quantities import FUNCTIONS, JOINED, Quantities, joined_inputs
+from torch_ref.diagnosis.backward.reshaped import RESHAPED
 from torch_ref.diagnosis.backward.table import (
     Equation,
     Factor,
@@ -57,6 +58,7 @@ def block(q: Quantities, weight: Weight, k: int, a: Arithmetic) -> Array:
     else:
         k = layer_index(weight.layer, k, len(q.layers))
         whole = q.weights[f"{weight.name}_l{k}"]
+        whole = RESHAPED[weight.altered](whole) if weight.altered in RESHAPED else whole
         hidden = q.sizes.H
         start = GATES.index(weight.block) * hidden
         array = whole[..., start : start + hidden, :]
@@ -78,7 +80,9 @@ def block(q: Quantities, weight: Weight, k: int, a: Arithmetic) -> Array:
         array = np.cumsum(array, axis=-1)
         # A replica's rounding is that of the product; in a finite field a sum has to stay in it.
         array = a.rnd(array) if array.dtype.kind == "i" else array
-    elif weight.altered:
+    elif weight.altered.startswith("block "):
+        array = RESHAPED[weight.altered.removeprefix("block ")](array)
+    elif weight.altered.startswith("without"):
         array = array.copy()
         array[..., 0 if weight.altered == "without the first" else -1] = 0
     return np.swapaxes(array, -1, -2) if weight.transposed else array

@@ -52,7 +52,7 @@ FUNCTION_WORDS = {
     "1-tanh(y)^2": "tanh's derivative at {y}, which is already the activated value",
 }
 # "c[t-1]", "dy[t]", "bias_out", "c0", "x", "g", "df".
-_NAME = re.compile(r"\w*[\[_0]|(x|d?[ifgoch])\b")
+_NAME = re.compile(r"\w*[\[_0]|([xy]|d?[ifgoch])\b")
 
 
 def name_of(factor: Factor, squashes: bool = True) -> str:

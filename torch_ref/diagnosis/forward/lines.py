@@ -11,6 +11,7 @@ import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.table import SCALES, Sizes, Steps, steps_of
+from torch_ref.diagnosis.forward.reshaped import as_read, as_returned
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Arithmetic, Array, LossStep, loss_forward
 from torch_ref.oracles.variant import STANDARD, Variant
@@ -62,6 +63,7 @@ class Lines:
         head: what the output layer multiplies, "h", "c" or "h[t-1]".
         bias_out: its factor. weight_out: "plain" or "transposed".
         loss: a key of LOSSES. targets: a key of ORDERS. scale: keys of SCALES.
+        reshaped: of arrays the name, and how each is read or returned, as `in_blocks` takes it.
         own, own_layers: the lines of some layers, as for a `Table`.
     """
 
@@ -87,6 +89,7 @@ class Lines:
     loss: str = "-log p[target]"
     targets: str = "[t]"
     scale: tuple[str, ...] = ()
+    reshaped: tuple[tuple[str, str], ...] = ()
     own: "Lines | None" = None
     own_layers: Steps = "none"
 
@@ -230,6 +233,7 @@ def forward_outputs(
         wide = a.number(array).reshape(len(array), *[1] * len(lead), *inner)
         return np.broadcast_to(wide, (len(array), *lead, *inner))
 
+    case = as_read(case, lines.reshaped)
     w = {name: a.number(value) for name, value in case.params.items()}
     h0, c0 = spread(case.h0), spread(case.c0)
     if lines.start == "reversed":
@@ -256,8 +260,10 @@ def forward_outputs(
     found["z"] = np.stack(all_z, axis=-4)
     if case.targets is None:
         y = {"h": hs[1:], "c": cs[1:], "h[t-1]": hs[:-1], "h[T-1-t]": hs[:0:-1]}[lines.y]
-        return found | {"y": np.stack(y, axis=-3)}
-    return found | {"loss": _loss(w, hs, cs, case, lines, a)}
+        found["y"] = np.stack(y, axis=-3)
+    else:
+        found["loss"] = _loss(w, hs, cs, case, lines, a)
+    return as_returned(found, lines.reshaped)
 
 
 def _of_layer(lines: Lines, k: int, layers: int) -> Lines:

@@ -23,6 +23,7 @@ from torch_ref.diagnosis.forward.lines import (
     Lines,
     forward_lines,
 )
+from torch_ref.diagnosis.forward.reshaped import reshape_mistakes
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
 from torch_ref.oracles.variant import Variant
 
@@ -85,6 +86,7 @@ def forward_mistakes(
     outcomes = [right]
     sources = [_states(), _cells(right), gate_mistakes(right, pair)]
     sources += [_peepholes(right), _stack(), *([_loss(head)] if head else []), _returned(head)]
+    sources += [_reshaped(head)]
     for identifier, sentence, number, wrong, should_be, edit in itertools.chain(*sources):
         lines = edit(right)
         if lines in outcomes:
@@ -270,6 +272,14 @@ def _returned(head: str | None) -> Found:
     edit = changed(h_n="c", c_n="h")
     sentence = "h_n and c_n are exchanged."
     yield "h_n and c_n exchanged", sentence, "(7)", "return y, c, h", "return y, h, c", edit
+
+
+def _reshaped(head: str | None) -> Found:
+    for names, how, sentence, number in reshape_mistakes(head):
+        edit = changed(reshaped=tuple((name, how) for name in names.split(" and ")))
+        first, _, _ = names.partition(" and ")
+        wrong, should_be = (f"{first} = {call}({first})" for call in ("reshape", "transpose"))
+        yield f"{names}.{how}", sentence, number, wrong, should_be, edit
 
 
 def _loss(head: str) -> Found:

@@ -10,7 +10,7 @@ from torch_ref.diagnosis.backward.table import Steps, Table
 from torch_ref.diagnosis.evidence import Evidence, completed
 from torch_ref.diagnosis.matching.single import foretold_by, half_the_digits, relative
 from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake
-from torch_ref.diagnosis.mistakes.edits import Edit, Place, scaled, together
+from torch_ref.diagnosis.mistakes.edits import Edit, Place, in_layers, scaled, together
 from torch_ref.harness.judge import Subject
 from torch_ref.oracles.variant import Variant
 
@@ -86,7 +86,7 @@ def in_some_layers(
                     mistake,
                     identifier=f"{mistake.identifier}, {words}",
                     sentence=f"{mistake.sentence.removesuffix('.')}, {words}.",
-                    edit=_own(wrong, layers),
+                    edit=in_layers(mistake.edit, layers),
                 )
 
 
@@ -115,10 +115,6 @@ def _may_be_of(
         <= half_the_digits(subject)
         for name in names
     )
-
-
-def _own(wrong: Table, layers: Steps) -> Edit:
-    return lambda table: replace(table, own=wrong, own_layers=layers)
 
 
 def _joins_layers(right: Table, wrong: Table) -> bool:

@@ -14,6 +14,7 @@ from torch_ref.diagnosis.mistakes.joined import joined_mistakes
 from torch_ref.diagnosis.mistakes.loss import loss_mistakes
 from torch_ref.diagnosis.mistakes.paths import path_mistakes, upstream_mistakes
 from torch_ref.diagnosis.mistakes.range import range_mistakes
+from torch_ref.diagnosis.mistakes.reshaped import reshape_mistakes
 from torch_ref.diagnosis.mistakes.shared import shared_mistakes
 from torch_ref.diagnosis.mistakes.slips import slip_mistakes
 from torch_ref.diagnosis.mistakes.sums import sum_mistakes
@@ -124,3 +125,4 @@ def _all(
     yield from shared_mistakes()
     yield from slip_mistakes(right, variant)
     yield from range_mistakes(right)
+    yield from reshape_mistakes(right)

@@ -152,9 +152,19 @@ def decaying(names: tuple[str, ...], rate: Fraction) -> Edit:
     return lambda table: replace(table, decay=rate, decayed=names)
 
 
+def returned(name: str, how: str) -> Edit:
+    """Reshape the gradients whose names begin so as they are returned."""
+    return lambda table: replace(table, reshaped=(*table.reshaped, (name, how)))
+
+
 def keeping(layer: Layer) -> Edit:
     """Let every layer use what that one's forward pass kept."""
     return lambda table: replace(table, kept=layer)
+
+
+def in_layers(edit: Edit, layers: Steps) -> Edit:
+    """Make an edit in some layers only, from the lowest up as from the first step."""
+    return lambda table: replace(table, own=edit(table), own_layers=layers)
 
 
 def again(how: Again) -> Edit:
