@@ -6,6 +6,7 @@ from planted import MISTAKES, plant
 from test_diagnosis import HEADS, VARIANTS, loss_and_grads, named
 
 import manual_lstm
+from manual_lstm.lstm import layer_forward
 from torch_ref import error_budget
 from torch_ref.diagnosis.backward.quantities import FLOAT64
 from torch_ref.diagnosis.forward.lines import forward_lines, forward_outputs
@@ -29,6 +30,13 @@ def test_wrong_forward_is_named_and_not_called_a_gradient(
     plant(monkeypatch, *MISTAKES[identifier])
     implementation = loss_and_grads if identifier.startswith("loss") else manual_lstm.vjp
     assert named(implementation, seconds=0) == [FORWARD[identifier]]
+
+
+def test_gates_that_share_one_array_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`i = f = o = np.empty(...)`, filled one after the other: all three are what o is."""
+    line = "np.tanh(g_t, out=g_t)"
+    plant(monkeypatch, layer_forward, line, f"{line}; i_f_t[...] = o_t")
+    assert named(manual_lstm.vjp, seconds=0) == ["forward.i and f are o"]
 
 
 @pytest.mark.parametrize("head", HEADS)

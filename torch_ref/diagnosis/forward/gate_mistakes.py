@@ -184,6 +184,35 @@ def _blocks() -> Found:
         )
 
 
+def one_for_several(right: Lines) -> Found:
+    """Gates that share an array, or read the block of one of them."""
+    for gate in GATES:
+        others = [other for other in GATES if other != gate]
+        for kind in ("wub", *_KINDS):
+            of = "weights and bias" if kind == "wub" else _KINDS[kind]
+            yield (
+                f"z.{kind} of {gate} for all",
+                f"every gate reads {GATE_WORDS[gate]}'s block of {of}.",
+                "(1)",
+                _pre(others[0], dict.fromkeys(kind, gate)),
+                _pre(others[0], {}),
+                of_gates(GATES, **dict.fromkeys(kind, gate)),
+            )
+        for several in (*itertools.combinations(others, 2), tuple(others)):
+            named = f"{', '.join(several[:-1])} and {several[-1]}"
+            one = right.gates[gate]
+            activation = f" = {_applied(one.activation, f'z_{gate}')}"
+            yield (
+                f"{named} are {gate}",
+                f"{named} hold what {gate} is, as of one array for several gates.",
+                _NUMBERS[several[0]],
+                f"{several[0]}{activation}",
+                f"{several[0]} = "
+                + _applied(right.gates[several[0]].activation, f"z_{several[0]}"),
+                of_gates(several, w=gate, u=gate, b=gate, activation=one.activation),
+            )
+
+
 def _pre(gate: str, read: Mapping[str, str]) -> str:
     """The line of z: "z_i = weight_ih[i] @ x[t] + weight_hh[i] @ h[t-1] + bias[i]"."""
     blocks = {"w": gate, "u": gate, "b": gate} | dict(read)

@@ -14,6 +14,7 @@ from torch_ref.diagnosis.forward.gate_mistakes import (
     gate_mistakes,
     of_each,
     of_gates,
+    one_for_several,
 )
 from torch_ref.diagnosis.forward.lines import (
     BEFORE,
@@ -86,7 +87,7 @@ def forward_mistakes(
     outcomes = [right]
     sources = [_states(), _cells(right), gate_mistakes(right, pair)]
     sources += [_peepholes(right), _stack(), *([_loss(head)] if head else []), _returned(head)]
-    sources += [_reshaped(head)]
+    sources += [one_for_several(right), _reshaped(head)]  # last, as pairs are tried in order
     for identifier, sentence, number, wrong, should_be, edit in itertools.chain(*sources):
         lines = edit(right)
         if lines in outcomes:
