@@ -6,6 +6,7 @@ from planted import MISTAKES, plant
 from test_diagnosis import HEADS, VARIANTS, loss_and_grads, named
 
 import manual_lstm
+from manual_lstm.head import cross_entropy
 from manual_lstm.lstm import layer_forward
 from torch_ref import error_budget
 from torch_ref.diagnosis.backward.quantities import FLOAT64
@@ -37,6 +38,13 @@ def test_gates_that_share_one_array_are_named(monkeypatch: pytest.MonkeyPatch) -
     line = "np.tanh(g_t, out=g_t)"
     plant(monkeypatch, layer_forward, line, f"{line}; i_f_t[...] = o_t")
     assert named(manual_lstm.vjp, seconds=0) == ["forward.i and f are o"]
+
+
+def test_loss_of_one_step_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`loss = ...` in the loop for `loss += ...`, divided by the number of steps after it."""
+    line = "np.mean(np.log(total) - picked)"
+    plant(monkeypatch, cross_entropy, line, f"{line[:-1]}, axis=(1, 2))[-1] / steps")
+    assert named(loss_and_grads, seconds=0) == ["forward.loss over step T-1, divided by T B"]
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from torch_ref.diagnosis.backward.identity import FIELD, field_points
-from torch_ref.diagnosis.backward.interpreter import gradients, solved
+from torch_ref.diagnosis.backward.interpreter import gradients, run_table, solved
 from torch_ref.diagnosis.backward.quantities import Quantities, quantities
 from torch_ref.diagnosis.backward.table import Table
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
@@ -53,6 +53,18 @@ def test_what_an_edited_equation_changes_and_is_taken_over_all_the_same(head: st
             not np.array_equal(value, right_gradients[name]) for name, value in expected.items()
         )
     assert changed > 150  # the right gradients would not do
+
+
+def test_step_after_the_only_one() -> None:
+    """dy of t=0 taken for that of t=1, which is not there, where there is one step alone."""
+    known = catalogue()
+    (edit,) = [m.edit for m in known.mistakes if m.identifier == "dh.dy[t+1] zero"]
+    case = sized_case({"T": 1, "B": 2, "I": 3, "H": 2, "L": 1})
+    assert case.dy is not None
+    found = run_table(edit(known.table), case)
+    expected = run_table(known.table, replace(case, dy=0 * case.dy))
+    for name in set(found) - {"y", "h_n", "c_n"}:
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 def test_what_nothing_changes_and_is_computed_again() -> None:

@@ -8,6 +8,7 @@ import pytest
 from test_diagnosis import named
 from test_locate import made
 
+import manual_lstm
 from torch_ref import Implementation, diagnose, preset
 
 TOP, LOWEST = "in every layer but the lowest", "in the lowest layer only"
@@ -162,3 +163,21 @@ def test_stack_that_takes_the_cache_of_its_lowest_layer_and_so_runs_where_i_is_h
     """Stacks that are left out, as other sizes raise, and an LSTM that is called right."""
     wrong = made("x, h, c, i, f, g, o, tc = tapes[k][t]", "x, h, c, i, f, g, o, tc = tapes[0][t]")
     assert named(wrong, seconds=0) == ["stack.cache of the lowest layer"]
+
+
+@pytest.mark.parametrize("what", ["sum", "lowest"])
+def test_one_array_for_all_layers_is_named(what: str) -> None:
+    """`[np.zeros(4 * H)] * L`: every layer's bias is the same array, added to or written to."""
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pull = manual_lstm.vjp(params, x, h0, c0)
+
+        def pullback(*upstream: Any) -> Any:
+            found = pull(*upstream)
+            names = [f"dbias_l{k}" for k in reversed(range(len(h0)))]
+            biases = [found[name] for name in names]
+            return found | dict.fromkeys(names, sum(biases) if what == "sum" else biases[-1])
+
+        return outputs, pullback
+
+    assert named(vjp, seconds=0) == [f"bias.one array for all layers, {what}"]

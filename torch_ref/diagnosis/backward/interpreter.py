@@ -22,6 +22,7 @@ from torch_ref.diagnosis.backward.table import (
     PEEPHOLES,
     SUM_OF_DZ,
     SUMS,
+    AllLayers,
     Equation,
     Factor,
     Table,
@@ -102,10 +103,25 @@ def gradients(
         shift = table[name].terms[0].factors[0].layer
         assert isinstance(shift, int)
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
+    for begin, what in table.one_array:
+        names = [f"{begin}_l{k}" for k in range(len(found.layers))]
+        results |= dict(
+            zip(names, _of_one_array([results[n] for n in names], what, a), strict=True)
+        )
     for begin, how in table.reshaped:
         for name in [name for name in results if name.startswith(begin)]:
             results[name] = in_blocks(results[name], how)
     return results
+
+
+def _of_one_array(layers: list[Array], what: AllLayers, a: Arithmetic) -> list[Array]:
+    """A gradient of each layer, from the lowest, where all are added up in, or written to, one."""
+    if what == "lowest":
+        return [layers[0]] * len(layers)
+    so_far = [layers[-1]]
+    for each in reversed(layers[:-1]):
+        so_far.insert(0, a.rnd(so_far[0] + each))
+    return [so_far[0]] * len(layers) if what == "sum" else so_far
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ Again = Literal[
 OtherLayer = Literal["lowest", "top"]
 Layer = Literal["own"] | OtherLayer
 Edge = Literal["wrap", "clamp", "zero"]
+AllLayers = Literal["sum", "so far", "lowest"]
 Columns = Literal[
     "",
     "W|U from the first",
@@ -249,6 +250,9 @@ class Table:
             their names begin with.
         reshaped: of gradients what their names begin with, and a key of `RESHAPED`, or that behind
             "block ": how they are returned.
+        one_array: of gradients what their names begin with, and what every layer's is where one
+            array stands for all of them: the sum of the layers, what is the sum when the layer is
+            done, or the lowest layer's.
         own, own_layers: the table of some layers, from the lowest up as from the first step, in
             the place of this one.
     """
@@ -261,6 +265,7 @@ class Table:
     decay: Fraction = Fraction(0)
     decayed: tuple[str, ...] = ()
     reshaped: tuple[tuple[str, str], ...] = ()
+    one_array: tuple[tuple[str, AllLayers], ...] = ()
     own: "Table | None" = None
     own_layers: Steps = "none"
 

@@ -29,9 +29,10 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
     before = 1 if factor.name in ("c", "h") else 0
     start = before + factor.shift
     there = not factor.at and not factor.step and 0 <= start <= before
-    if array.shape[-3] != 1 and there:
+    same_at_each = array.shape[-3] == 1 and (there or steps > 1)
+    if there and not same_at_each:
         array = array[..., start : start + steps, :, :]
-    elif array.shape[-3] != 1:
+    elif not same_at_each:
         step = np.arange(steps)[:: -1 if factor.at == "reversed" else 1] + factor.step
         step = np.clip(step, 0, steps - 1) if factor.edge == "clamp" and factor.step else step
         index = (step % steps if factor.step else step) + before + factor.shift

@@ -63,6 +63,8 @@ class Lines:
         head: what the output layer multiplies, "h", "c" or "h[t-1]".
         bias_out: its factor. weight_out: "plain" or "transposed".
         loss: a key of LOSSES. targets: a key of ORDERS. scale: keys of SCALES.
+        over: whose losses are added up, a key of PARTS. over_all: whether their sum is divided by
+            how many there are in all.
         reshaped: of arrays the name, and how each is read or returned, as `in_blocks` takes it.
         own, own_layers: the lines of some layers, as for a `Table`.
     """
@@ -89,6 +91,8 @@ class Lines:
     loss: str = "-log p[target]"
     targets: str = "[t]"
     scale: tuple[str, ...] = ()
+    over: str = "all"
+    over_all: bool = False
     reshaped: tuple[tuple[str, str], ...] = ()
     own: "Lines | None" = None
     own_layers: Steps = "none"
@@ -213,6 +217,18 @@ LOSSES: Mapping[str, Callable[[Arithmetic, LossStep], Array] | None] = {
         -a.rnd(a.log(np.where(s.hot == 1, s.p, a.rnd(1 - s.p))))
     ),
     "-p log p": lambda a, s: -a.rnd(s.p * a.rnd(a.log(s.p))),
+}
+# Of which steps and of which sequences a loss may be.
+_ALL, _FIRST, _LAST = slice(None), slice(1), slice(-1, None)
+PARTS: Mapping[str, tuple[slice, slice]] = {
+    "all": (_ALL, _ALL),
+    "step T-1": (_LAST, _ALL),
+    "t=0": (_FIRST, _ALL),
+    "all steps but the last": (slice(-1), _ALL),
+    "all steps but t=0": (slice(1, None), _ALL),
+    "member B-1": (_ALL, _LAST),
+    "member 0": (_ALL, _FIRST),
+    "step T-1 of member B-1": (_LAST, _LAST),
 }
 
 
@@ -349,12 +365,19 @@ def _loss(
         if hs[0].shape[-1] != w["weight_out"].shape[-2]:
             raise ValueError("h is no class's logit: H is not V.")
         w = {name: value for name, value in w.items() if not name.endswith("_out")}
-    loss, found = loss_forward(w, head, targets, a)
+    these_steps, members = PARTS[lines.over]
+    head = [h[..., members, :] for h in head[these_steps]]
+    if not head:
+        return np.zeros(hs[0].shape[:-2])
+    count = len(head) * head[0].shape[-2]
+    loss, found = loss_forward(w, head, targets[these_steps][..., members], a)
     line = LOSSES[lines.loss]
     if line is not None:
         every = [line(a, step).sum(axis=-1, keepdims=True) for step in found]
         ones = [np.ones_like(each) for each in every]
-        loss = a.rnd(a.sum_over_steps(every, ones) / (steps * batch))[..., 0, 0]
+        loss = a.rnd(a.sum_over_steps(every, ones) / count)[..., 0, 0]
+    if lines.over_all:
+        loss = a.rnd(loss * (count / (steps * batch)))
     sizes = Sizes(steps, batch, found[0].p.shape[-1], hs[0].shape[-1])
     for scale in lines.scale:
         loss = a.rnd(loss * a.number(SCALES[scale](sizes)))

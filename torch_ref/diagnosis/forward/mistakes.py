@@ -21,6 +21,7 @@ from torch_ref.diagnosis.forward.lines import (
     CELLS,
     LOSSES,
     OUTS,
+    PARTS,
     Lines,
     forward_lines,
 )
@@ -294,6 +295,17 @@ def _loss(head: str) -> Found:
         edit = changed(loss=loss)
         line = f"loss = mean({loss})"
         yield f"loss.{loss}", sentence, "(25)", line, "loss = mean(-log p[target])", edit
+    for over in list(PARTS)[1:]:
+        for over_all, mean in ((False, ""), (True, ", divided by T B")):
+            line = f"sum(-log p[target] of {over}) / (T B)"
+            yield (
+                f"loss over {over}{mean}",
+                f"the loss is that of {over} only{mean}.",
+                "(25)",
+                f"loss = {line if over_all else f'mean(-log p[target] of {over})'}",
+                "loss = mean(-log p[target])",
+                changed(over=over, over_all=over_all),
+            )
     for order in ("[t-1]", "[t+1]", "[T-1-t]"):
         sentence = f"the targets are read at another step: {_ORDER_WORDS[order]}."
         edit = changed(targets=order)

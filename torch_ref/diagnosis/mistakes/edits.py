@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from torch_ref.diagnosis.backward.table import (
     Again,
+    AllLayers,
     Edge,
     Factor,
     Layer,
@@ -150,6 +151,11 @@ def learning(rate: Fraction) -> Edit:
 def decaying(names: tuple[str, ...], rate: Fraction) -> Edit:
     """Add so much of the weights whose names begin so to their gradients."""
     return lambda table: replace(table, decay=rate, decayed=names)
+
+
+def in_one_array(name: str, what: AllLayers) -> Edit:
+    """Give all layers one array for a gradient."""
+    return lambda table: replace(table, one_array=(*table.one_array, (name, what)))
 
 
 def returned(name: str, how: str) -> Edit:

@@ -1,13 +1,22 @@
 """One array where there should be several, and a gate's gradient in another one's place."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.render import joined
-from torch_ref.diagnosis.backward.table import OUTER, Factor, Term
+from torch_ref.diagnosis.backward.table import OUTER, AllLayers, Factor, Term
 from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised
-from torch_ref.diagnosis.mistakes.edits import Edit, Place, factor, function, plus, scaled, together
+from torch_ref.diagnosis.mistakes.edits import (
+    Edit,
+    Place,
+    factor,
+    function,
+    in_one_array,
+    plus,
+    scaled,
+    together,
+)
 from torch_ref.diagnosis.mistakes.sums import KINDS
 
 Found = Iterator[tuple[str, str, Edit]]
@@ -20,6 +29,7 @@ def shared_mistakes() -> Found:
         yield from _of_rows(kinds)
     yield from _of_bias()
     yield from _in_another_place()
+    yield from _of_layers()
 
 
 def _of_rows(kinds: tuple[str, ...]) -> Found:
@@ -46,6 +56,26 @@ def _of_rows(kinds: tuple[str, ...]) -> Found:
         f"{words} has one array for all units of all gates: each has the sum of all.",
         together(*rows, *_of_others(kinds, _SUMMED)),
     )
+
+
+_OF_LAYERS: Mapping[AllLayers, str] = {
+    "sum": "one array for all layers: each has the sum of all",
+    "so far": "one array for all layers, not set to zero between them: each has the sum of its own "
+    "and those of the layers above",
+    "lowest": "one array for all layers, written to by each: all have the lowest layer's",
+}
+
+
+def _of_layers() -> Found:
+    """`[zeros] * L`, or a buffer that one layer leaves to the next; those of one shape."""
+    for kinds in (("bias",), ("weight_hh",), ("weight_hh", "bias")):
+        named = joined([TARGET_WORDS[kind].removeprefix("the gradient of ") for kind in kinds])
+        for what, words in _OF_LAYERS.items():
+            yield (
+                f"{' and '.join(kinds)}.one array for all layers, {what}",
+                f"The gradient of {named} has {words}.",
+                together(*(in_one_array(f"d{kind}", what) for kind in kinds)),
+            )
 
 
 def _of_bias() -> Found:

@@ -190,6 +190,13 @@ def _peephole(table: Table) -> Found:
             "that of t.",
             together(scaled(place, "0"), plus("dc_carry", term)),
         )
+        handed_on = replace(term, factors=(*term.factors, Factor("f")), steps="every")
+        yield (
+            f"{place.target}[2].after i, f and g",
+            "The output gate's peephole is added to the cell's gradient after i, f and g have "
+            "taken theirs: it reaches t-1 only.",
+            together(scaled(place, "0"), plus("dc_carry", handed_on)),
+        )
 
 
 def _own_state(table: Table) -> Found:
