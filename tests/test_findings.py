@@ -106,7 +106,7 @@ def test_a_summed_loss_with_a_wider_budget_than_a_mean():
     assert [each.name for each in report.tensors if each.verdict == "disagree"] == ["loss"]
 
 
-def clipped(kind, limit, weights_only=False):
+def clipped(kind, limit, weights_only=False, eps=0.0):
     def vjp(params, x, h0, c0):
         outputs, pullback = ml.vjp(params, x, h0, c0)
 
@@ -115,7 +115,7 @@ def clipped(kind, limit, weights_only=False):
             cut = {n: g for n, g in right.items() if not weights_only or n[:3] in ("dwe", "dbi")}
             if kind == "value":
                 return right | ml.clip_grad_value(cut, limit)
-            return right | ml.clip_grad_norm(cut, limit, eps=0)[0]
+            return right | ml.clip_grad_norm(cut, limit, eps=eps)[0]
 
         return outputs, back
 
@@ -127,8 +127,34 @@ def clipped(kind, limit, weights_only=False):
 def test_clipping_that_is_not_recognised(kind, weights_only):
     """Clipped gradients are said to be that, and hold where the truth is clipped like them."""
     report = check_implementation(clipped(kind, 5.0, weights_only), examples=20)
-    assert report.clipping == Clipping(kind, 5.0, weights_only)
+    found = Clipping(kind, 5.0, weights_only, uncertainty=report.clipping.uncertainty)
+    assert report.clipping == found
+    assert found.uncertainty < 1e-14
     assert report.verdict == "agree", report.failures
+
+
+@pytest.mark.parametrize(
+    ("limit", "eps"), [(1.0, 1e-6), (5.0, 1e-6), (1 / 3, 1e-6), (np.pi, 0.0), (0.25, 1e-8)]
+)
+def test_a_limit_that_is_known_to_four_digits(limit, eps):
+    """A limit that is no short number, and torch's eps: what is beyond it is called wrong."""
+    report = check_implementation(clipped("norm", limit, eps=eps), examples=20)
+    assert report.verdict == "agree", report.failures
+    assert report.clipping.eps == eps
+    assert report.clipping.limit == pytest.approx(limit, rel=1e-14)
+
+
+def test_a_loss_whose_clipped_norm_is_known_to_four_digits():
+    """Its own weights' gradients do not grow smaller with what the output layer hands on."""
+
+    def vjp(params, x, targets, h0, c0):
+        model = ml.CharModel(x.shape[2], h0.shape[2], len(h0))
+        loss, gradients = model.loss_and_grads(params, x, targets, h0, c0)
+        return loss, ml.clip_grad_norm(gradients, 0.05)[0]
+
+    report = check_implementation(Implementation("mine", loss_and_grads=vjp), examples=20)
+    assert report.verdict == "agree", report.failures
+    assert (report.clipping.limit, report.clipping.eps) == (0.05, 1e-6)
 
 
 @pytest.mark.parametrize("word", ["unclipped", "all"])

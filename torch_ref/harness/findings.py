@@ -1,5 +1,6 @@
 """Findings that stand for a hundred wrong elements: one common ratio, and clipped gradients."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,13 +10,24 @@ from numpy.typing import NDArray
 
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.cases import loud_head, sized_case
-from torch_ref.harness.judge import OF_WEIGHTS, Clipping, Inconclusive, Subject, expected_of
+from torch_ref.harness.judge import (
+    OF_WEIGHTS,
+    Clipping,
+    Inconclusive,
+    Subject,
+    expected_of,
+    norm_of,
+)
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import is_step_gradient
 
 Array = NDArray[Any]
 # Sizes that no two of T, B, V and T*B share, so that 1/T is not taken for 1/B.
 _SIZES = ({"T": 3, "B": 2, "I": 4}, {"T": 5, "B": 3, "I": 7}, {"T": 7, "B": 5, "I": 2})
+# An upstream gradient so many times louder is clipped, if anything is.
+_LOUD = 2.0**10
+# What is added to a norm before it divides: nothing, torch's, and others' small numbers.
+_EPSILONS = (0.0, 1e-6, 1e-5, 1e-7, 1e-8, 1e-10, 1e-12)
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,48 @@ def find_clipping(subject: Subject) -> Clipping | None:
     The loss form has no upstream gradient to enlarge: there the output weights are.
     """
     cases = [_case_of(subject, sizes, k) for k, sizes in enumerate(_SIZES)]
-    loud = [_louder(case, 2.0**10) for case in cases]
-    found = {clipping_of(*_gradients(subject, case)) for case in loud}
+    found = {clipping_of(*_gradients(subject, _louder(case, _LOUD))) for case in cases}
     if len(found) != 1:
         return None
     (clipping,) = found
-    return clipping
+    if clipping is None or clipping.kind == "value":
+        return clipping
+    return _measured(subject, clipping, cases)
+
+
+def _measured(subject: Subject, rough: Clipping, cases: Sequence[Case]) -> Clipping:
+    """A clipping by norm with its limit to all digits, and what is added to the norm.
+
+    Where a norm n is clipped, what comes out has the norm a = limit n / (n + eps): the limit is the
+    same for all a and n by the right eps. That shows best where n is little above the limit, so
+    each case is made as quiet as it can be and still be clipped.
+    """
+    norms = []
+    for case in cases:
+        # The output layer's own gradients stay, however quiet what it hands on: hence an end.
+        quieter = (_norms(subject, rough, _louder(case, _LOUD / 2**k)) for k in range(20))
+        *_, last = itertools.takewhile(lambda found: found is not None, quieter)
+        norms.append(last)
+    actual, true = np.array(norms).T
+    limits = [actual * (true + eps) / true for eps in _EPSILONS]
+    spreads = [float(np.ptp(each) / np.min(each)) for each in limits]
+    best = int(np.argmin(spreads))
+    limit = float(np.median(limits[best]))
+    for digits in range(1, 7):  # a limit that somebody wrote down, if it is one within the spread
+        short = float(f"{limit:.{digits}g}")
+        if abs(short - limit) <= spreads[best] * limit:
+            limit = short
+            break
+    return replace(rough, limit=limit, eps=_EPSILONS[best], uncertainty=spreads[best])
+
+
+def _norms(subject: Subject, rough: Clipping, case: Case) -> tuple[float, float] | None:
+    """The norm of what is clipped as it comes out, and as it is; None if it is not clipped."""
+    actual, expected, allowed = _gradients(subject, case)
+    if clipping_of(actual, expected, allowed) != rough:
+        return None
+    names = [n for n in actual if not rough.weights_only or n.startswith(OF_WEIGHTS)]
+    return norm_of({n: actual[n] for n in names}), norm_of({n: expected[n] for n in names})
 
 
 def clipping_of(
@@ -128,8 +176,9 @@ def _cut_off(
 def _louder(case: Case, factor: float) -> Case:
     if case.dy is not None:
         names = ("dy", "dh_n", "dc_n")
-        return replace(case, **{name: getattr(case, name) * factor for name in names})
-    return loud_head(case, 64)
+        louder = case.dtype.type(factor)
+        return replace(case, **{name: getattr(case, name) * louder for name in names})
+    return loud_head(case, factor / 16)
 
 
 def _case_of(subject: Subject, wanted: Mapping[str, int], seed: int) -> Case:

@@ -34,11 +34,17 @@ OF_WEIGHTS = ("dweight_", "dbias_")
 
 @dataclass(frozen=True)
 class Clipping:
-    """Gradients are cut off inside, by value or by norm, at `limit`; perhaps the weights' only."""
+    """Gradients are cut off inside, by value or by norm, at `limit`; perhaps the weights' only.
+
+    Attributes:
+        eps: is added to the norm. uncertainty: of the limit, relative to it.
+    """
 
     kind: Literal["value", "norm"]
     limit: float
     weights_only: bool = False
+    eps: float = 0.0
+    uncertainty: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -55,17 +61,21 @@ class Clipping:
         return f"gradients beyond a {self.kind} of {self.limit:.6g}: they are clipped"
 
     def __call__(self, gradients: Mapping[str, Array]) -> dict[str, Array]:
-        """The gradients as they come out clipped: equation (29), or (28) without eps."""
+        """The gradients as they come out clipped: equation (29) or (28)."""
         if self.weights_only:
             of_weights = {name: g for name, g in gradients.items() if name.startswith(OF_WEIGHTS)}
             return {**gradients, **replace(self, weights_only=False)(of_weights)}
         if self.kind == "value":
             return {name: np.clip(g, -self.limit, self.limit) for name, g in gradients.items()}
-        norm = np.sqrt(
-            sum(float(np.sum(np.square(g, dtype=np.float64))) for g in gradients.values())
-        )
-        factor = min(1.0, self.limit / norm) if norm > 0 else 1.0
+        norm = norm_of(gradients)
+        factor = min(1.0, self.limit / (norm + self.eps)) if norm > 0 else 1.0
         return {name: g * factor for name, g in gradients.items()}
+
+
+def norm_of(gradients: Mapping[str, Array]) -> float:
+    """The norm of all gradients together, in float64."""
+    squares = (float(np.sum(np.square(g, dtype=np.float64))) for g in gradients.values())
+    return float(np.sqrt(sum(squares)))
 
 
 @dataclass(frozen=True)
@@ -161,7 +171,11 @@ def expected_of(subject: Subject, case: Case) -> tuple[Results, dict[str, np.nda
             and not is_step_gradient(name)
             and _OTHER_LAYER.sub("_l0", name) in subject.abilities.returned
         ]
-        expected |= subject.clipping({name: expected[name] for name in names})
+        clipped = subject.clipping({name: expected[name] for name in names})
+        expected |= clipped
+        # The limit is as uncertain as it was measured.
+        share = subject.clipping.uncertainty
+        allowed |= {name: allowed[name] + share * np.abs(clipped[name]) for name in names}
     return expected, allowed
 
 
