@@ -10,8 +10,9 @@ from agreement import assert_agree, assert_same_bits, truth, with_upstream
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from manual_lstm import init_params, lstm_backward, lstm_forward, recomputing_vjp, vjp
+from manual_lstm import init_params, lstm, lstm_backward, lstm_forward, recomputing_vjp, vjp
 from torch_ref import autograd_vjp, error_budget, run_case, torch_lstm_vjp
+from torch_ref.harness.cases import sized_case
 from torch_ref.harness.strategies import cases, upstreams
 
 SIDES = {
@@ -52,6 +53,27 @@ def test_a_gradient_that_the_loop_computes_from_rounded_numbers(case):
     allowed = conclusive_budget(case)
     expected = run_case(case.astype(np.float64), autograd_vjp)
     assert_agree(run_case(case, vjp), expected, allowed, "float32 against float64")
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_block_of_steps_that_is_given_anothers_arrays(at_once, layers, monkeypatch):
+    """The backward prepares its factors for as many steps at once as a core's cache holds."""
+    case = sized_case({"T": 7, "B": 2, "I": 3, "H": 4, "L": layers})
+    of_one_step = lstm_forward(case.params, case.x)[1][0].cell[0].nbytes
+    monkeypatch.setattr(lstm, "_CACHE", at_once * of_one_step)
+    allowed = error_budget(case).allowed
+    assert_agree(run_case(case, vjp), truth(case), allowed, f"{at_once} at once")
+
+
+def test_blocks_of_a_case_that_no_cache_holds(monkeypatch):
+    """A block and a rest in each quarter of the steps, as they come about, against one block."""
+    case = sized_case({"T": 60, "B": 8, "I": 5, "H": 64, "L": 1})
+    cell = lstm_forward(case.params, case.x)[1][0].cell
+    assert 1 < lstm._CACHE // cell[0].nbytes < 60 / 4
+    in_blocks = run_case(case, vjp)
+    monkeypatch.setattr(lstm, "_CACHE", cell.nbytes)
+    assert_same_bits(in_blocks, run_case(case, vjp))
 
 
 @given(case=cases(), segment=st.integers(1, 60))

@@ -20,6 +20,10 @@ def wrong(params, x, h0, c0):
     outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
     return outputs, lambda dy, dh_n, dc_n: pullback(dy, dh_n, 0 * dc_n)
 
+def clipped(params, x, h0, c0):
+    outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+    return outputs, lambda *upstream: manual_lstm.clip_grad_norm(pullback(*upstream), 5.0)[0]
+
 @parametrize_with_checks([{name}], expected_failures={expected}, examples=6)
 def test_lstm(implementation, check):
     check(implementation)
@@ -52,6 +56,19 @@ def test_a_wrong_lstm_in_pytest(tmp_path):
     assert "1 failed, " in done.stdout
     assert "1 xfailed" in done.stdout
     assert "check_only_dc_n" not in done.stdout.split("short test summary")[-1]
+
+
+def test_clipping_that_only_the_command_allows_for(tmp_path):
+    """What the command says agrees where nothing is clipped does so in pytest; unless required."""
+    chosen = "check_gradients or check_linearity or check_clipping"
+    done = run(tmp_path, "clipped", {}, chosen)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed, 1 skipped" in done.stdout
+    required = 'torch_ref.Implementation("mine", vjp=clipped, requires={"unclipped"})'
+    done = run(tmp_path, required, {}, "check_clipping")
+    assert "Gradients are clipped inside, by norm at 5" in done.stdout
+    done = run(tmp_path, "clipped", {"check_clipping": "it clips"}, "check_clipping")
+    assert "1 xfailed" in done.stdout
 
 
 def test_an_lstm_in_pytest_whose_layout_has_to_be_found(tmp_path):

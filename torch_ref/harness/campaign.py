@@ -14,11 +14,8 @@ from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.checks import (
     CHECKS,
     Check,
-    check_batch_is_sum_of_members,
-    check_carried_state,
     check_clipping,
     check_forward,
-    check_linearity,
     not_applicable,
 )
 from torch_ref.harness.contract import Implementation, as_implementation
@@ -31,12 +28,11 @@ from torch_ref.harness.program import MalformedResult, ProgramTimedOut
 from torch_ref.harness.search import UNJUDGED, Failure, Found, raising_cases, search, try_check
 from torch_ref.harness.subject import subject_of
 from torch_ref.harness.theirs import sentence_of
+from torch_ref.harness.where_clipped import judged_as_clipped
 from torch_ref.oracles.case import Case
 
 # As many cases go to a process at a time.
 PART = 50
-# What these hold against each other is no longer equal once it is clipped.
-_LINEAR = (check_linearity, check_clipping, check_batch_is_sum_of_members, check_carried_state)
 _KINDS = ("weight_ih", "weight_hh", "bias", "bias_hh")
 _STATES = ("dx", "dh0", "dc0")
 
@@ -158,7 +154,8 @@ def check_implementation(
         clipping = find_clipping(subject)
     if clipping is not None:
         subject = replace(subject, clipping=clipping)
-        found = [_judged_as_clipped(f, subject) for f in found]
+        by_name = {check.name: check for check in runnable}
+        found = [judged_as_clipped(by_name[f.check], f, subject) for f in found]
 
     failures = [f.failure for f in found if f.failure is not None]
     if failures and case is None:
@@ -224,17 +221,6 @@ def _not_run(
     first = CHECKS[0]
     failure = Failure(first.name, first.catches, sentence, error=error)
     return CheckReport(implementation.name, (), (), {}, (failure,), (), (), 1, seconds)
-
-
-def _judged_as_clipped(found: Found, subject: Subject) -> Found:
-    """What remains of a failure when the truth is clipped as the implementation's gradients are."""
-    if found.failure is None or found.failure.case is None:
-        return found
-    check = next(check for check in CHECKS if check.name == found.check)
-    if check.function in _LINEAR:
-        return replace(found, failure=None, tensors=())
-    again = try_check(check, subject, found.failure.case)
-    return replace(found, failure=again.failure, tensors=again.tensors)
 
 
 def _require_fitting(case: Case, implementation: Implementation) -> None:
