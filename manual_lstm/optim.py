@@ -63,8 +63,7 @@ def momentum_step(
     new, first = {}, {}
     for name, w in params.items():
         v = gradients["d" + name]
-        if state.first:
-            v = momentum * state.first[name] + v
+        v = momentum * state.first[name] + v if state.first else v.copy()
         first[name] = v
         new[name] = w - rate * v
     return new, OptimizerState(state.steps + 1, first)

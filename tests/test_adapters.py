@@ -2,6 +2,7 @@
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,13 @@ import torch
 
 import manual_lstm as ml
 from torch_ref import Implementation, Layout, check_implementation, diagnose, preset
-from torch_ref.harness.adapters import from_module, from_steps, from_torch, gradients_from_update
+from torch_ref.harness.adapters import (
+    from_module,
+    from_steps,
+    from_torch,
+    gradients_from_update,
+    update_learning_rate,
+)
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import as_implementation, run_implementation
@@ -211,7 +218,7 @@ def test_an_update_that_loses_the_gradient():
 
             def back(dy, dh_n, dc_n):
                 found = pullback(dy, dh_n, dc_n)
-                rate = params["bias_l0"].dtype.type(2.0**100)
+                rate = update_learning_rate(x.dtype)
                 after = {n: w - sign * rate * found["d" + n] for n, w in params.items()}
                 return gradients_from_update(params, after)
 
@@ -223,6 +230,31 @@ def test_an_update_that_loses_the_gradient():
     wrong = check_implementation(by_update(-1), examples=20)
     assert wrong.scale is not None
     assert wrong.scale.words == "-1"
+
+
+def test_an_update_that_loses_a_gradient_of_1e_80():
+    """A saturated softmax leaves such gradients, and beside a weight nothing else of them."""
+
+    def loss_and_grads(params, x, targets, h0, c0):
+        model = ml.CharModel(x.shape[2], h0.shape[2], len(h0))
+        loss, found = model.loss_and_grads(params, x, targets, h0, c0)
+        rate = update_learning_rate(x.dtype)
+        after = {n: w - rate * found["d" + n] for n, w in params.items()}
+        return loss, gradients_from_update(params, after)
+
+    report = check_implementation(loss_and_grads, examples=20)
+    assert report.verdict == "agree", report.failures
+
+
+def test_a_module_that_is_not_what_it_was_after_a_check():
+    """Somebody's trained model, its weights and its dtype."""
+    module = torch.nn.LSTM(3, 4, dtype=torch.float64)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    mine = Implementation("mine", vjp=from_module(module), layout=preset("torch"))
+    check_implementation(replace(mine, sizes={"I": 3, "H": 4, "L": 1}), examples=5)
+    for name, value in module.state_dict().items():
+        assert value.dtype == torch.float64
+        assert torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize(

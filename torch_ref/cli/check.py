@@ -1,6 +1,7 @@
 """`manual-lstm check`: somebody's LSTM against the truth."""
 
 import ctypes
+import faulthandler
 import os
 import pickle
 import shlex
@@ -8,8 +9,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from multiprocessing import active_children, get_context
 from typing import Annotated, Literal
 
@@ -33,7 +35,8 @@ from torch_ref.harness.failing import save_failing
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.layouts.presets import preset
 from torch_ref.harness.program import ProgramTimedOut
-from torch_ref.harness.theirs import is_theirs, raised
+from torch_ref.harness.theirs import is_theirs, raised, tell_where_ended
+from torch_ref.oracles.case import Case
 from torch_ref.reports.as_json import check_json, write_json
 from torch_ref.reports.check_text import print_check
 from torch_ref.reports.html import check_page, write_html
@@ -103,6 +106,7 @@ def check(
     Exit status 0: it agrees with the truth. 1: it disagrees. 2: wrong usage or input.
     3: it crashed. 4: it ran out of time.
     """
+    here = os.getcwd()  # theirs may be another one after an import
     if sum(given is not None for given in (target, command, dump)) != 1:
         raise ValueError("check needs just one of package.module:object, --command and --dump.")
     what = "target" if target is not None else "command" if command is not None else "dump"
@@ -145,9 +149,14 @@ def check(
     words += ["--timeout", f"{timeout:g}"] if timeout is not None else []
     words += ["--sizes", _joined(sizes)] if sizes else []
     words += ["--require", _joined(require)] if require else []
+    with chdir(here):
+        own = load_case(case) if case is not None else None
+    if sys.__stderr__ is not None and not faulthandler.is_enabled():
+        faulthandler.enable(sys.__stderr__)  # a segmentation fault is told with its line
+    tell_where_ended(partial(_ended, implementation.name), CRASHED)
     try:
         with _prints_to_stderr():
-            report = _run(implementation, case, examples, jobs, seed)
+            report = _run(implementation, own, examples, jobs, seed)
     except Exception as error:
         if isinstance(error, ValueError | MemoryError) and not is_theirs(error):
             raise
@@ -155,18 +164,25 @@ def check(
             report = crash_report(implementation, error)
         said = printable(". ".join([raised(error), *report.notes]))
         sys.stderr.write(f"manual-lstm: {implementation.name}: {said}\n")
-        words += ["--case", case] if case is not None else _kept(report, examples, seed)
-        _write(report, shlex.join(["manual-lstm", *words]), json, html)
+        with chdir(here):
+            words += ["--case", case] if case is not None else _kept(report, examples, seed)
+            _write(report, shlex.join(["manual-lstm", *words]), json, html)
         raise typer.Exit(_status_of(error)) from None
 
-    words += ["--case", case] if case is not None else _kept(report, examples, seed)
-    own = load_case(case) if case is not None else None
+    with chdir(here):
+        words += ["--case", case] if case is not None else _kept(report, examples, seed)
     blindness = blind_spots(own) if own is not None else None
     with _prints_to_stderr():
         diagnosis = _diagnosed(implementation, report, seed)
         maps = maps_of(implementation, report, given=own, seed=seed) if html is not None else None
-    _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
+    with chdir(here):
+        _tell(report, shlex.join(["manual-lstm", *words]), json, html, diagnosis, blindness, maps)
     raise typer.Exit(_status(report))
+
+
+def _ended(name: str) -> None:
+    sys.stderr.write(f"manual-lstm: {name}: it ends the whole process with exit().\n")
+    sys.stderr.flush()
 
 
 def _joined(given: list[str] | None) -> str:
@@ -275,11 +291,11 @@ def _prints_to_stderr() -> Iterator[None]:
 
 
 def _run(
-    implementation: Implementation, path: str | None, examples: int, jobs: int, seed: int
+    implementation: Implementation, case: Case | None, examples: int, jobs: int, seed: int
 ) -> CheckReport:
-    if path is not None:
+    if case is not None:
         with counting("checks", len(CHECKS)) as progress:
-            return check_implementation(implementation, case=load_case(path), progress=progress)
+            return check_implementation(implementation, case=case, progress=progress)
     if jobs > 1:
         _require_sendable(implementation, jobs)
     parts = len(CHECKS) + examples // PART  # more processes would have nothing to do

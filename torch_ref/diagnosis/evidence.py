@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,7 @@ class Evidence:
         wrong: the names of those that are not.
         forward: the comparison of its outputs.
         outputs: "loss" or "y", "h_n", "c_n", those that it returns, where they are off, as bool.
+        precision: that it was computed in.
         steps: of the gradients at every step that it returns, "dz_lk" and so on, where they are
             off by more than is allowed, as bool.
         loud: whether its upstream gradient is so large that clipped gradients show.
@@ -73,6 +75,7 @@ class Evidence:
     forward: Comparison
     wrong: tuple[str, ...]
     outputs: Mapping[str, Array]
+    precision: np.dtype[Any]
     steps: Mapping[str, Array] = field(default_factory=dict)
     loud: bool = False
 
@@ -132,6 +135,7 @@ def gather(subject: Subject, case: Case) -> Evidence | None:
         wrong=tuple(tensor.name for tensor in comparison.tensors if tensor.verdict == "disagree"),
         outputs={n: _off(named[n], expected[n], allowed[n]) for n in outputs if n in fitting},
         steps={n: _off(named[n], expected[n], allowed[n]) for n in fitting if is_step_gradient(n)},
+        precision=precision_of(subject) or np.dtype(case.dtype),
     )
 
 
@@ -245,11 +249,12 @@ def budget_by(subject: Subject, table: Table, evidence: Evidence) -> dict[str, A
     Raises:
         ValueError: the case's shapes do not admit the table.
     """
-    dtype = precision_of(subject) or np.dtype(subject.abilities.dtypes[0])
-    sides = 2 if dtype == np.float64 else 1
+    sides = 2 if evidence.precision == np.float64 else 1
     with np.errstate(all="ignore"):
         equations = rounding_as(subject, solver(table))
-        budget = error_budget(evidence.case, dtype=dtype, sides=sides, equations=equations)
+        budget = error_budget(
+            evidence.case, dtype=evidence.precision, sides=sides, equations=equations
+        )
     return completed(subject, budget.allowed)
 
 

@@ -20,10 +20,6 @@ Array = NDArray[Any]
 Vjp = Callable[..., Any]
 TorchCall = Callable[..., Tensor | tuple[Tensor, ...]]
 
-# A step this long leaves nothing of the old weight in the new one's rounding error, and is within
-# float32's range for gradients from 1e-8 to 1e+8.
-UPDATE_LEARNING_RATE = 2.0**100
-
 
 def from_steps(
     forward_step: Callable[..., Any],
@@ -121,26 +117,38 @@ def from_object(make: Callable[[Mapping[str, Any]], Any], gradient: str = "d{nam
     )
 
 
+def update_learning_rate(dtype: Any) -> float:
+    """The learning rate at which an update `w -= learning_rate * gradient` is the gradient.
+
+    So large that of a gradient the rounding of a weight up to 1 loses no more than the smallest
+    normal number; one of more than 1e7 in float32, of 1e16 in float64, has no room beside it.
+
+    Args:
+        dtype: float32 or float64, the weights'.
+    """
+    info = np.finfo(dtype)
+    return float(info.epsneg) / float(info.tiny)
+
+
 def gradients_from_update(
-    before: Mapping[str, Any],
-    after: Mapping[str, Any],
-    learning_rate: float = UPDATE_LEARNING_RATE,
+    before: Mapping[str, Any], after: Mapping[str, Any], learning_rate: float | None = None
 ) -> dict[str, Array]:
     """Gradients that show only as what an update `w -= learning_rate * gradient` did.
 
     Args:
         before, after: the weights on either side of the update.
-        learning_rate: of the update; the default is so large that recovering the gradient from
-            the difference costs no more than two roundings of the gradient itself.
+        learning_rate: of the update; None is `update_learning_rate` of their dtype, with which
+            recovering the gradient costs no more than two roundings of the gradient itself.
 
     Returns:
         "d" + name for every name.
     """
-    return {
-        f"d{name}": (np.asarray(before[name]) - np.asarray(after[name]))
-        / np.asarray(before[name]).dtype.type(learning_rate)
-        for name in before
-    }
+    found = {}
+    for name, value in before.items():
+        old = np.asarray(value)
+        rate = update_learning_rate(old.dtype) if learning_rate is None else learning_rate
+        found[f"d{name}"] = (old - np.asarray(after[name])) / old.dtype.type(rate)
+    return found
 
 
 def from_torch(call: TorchCall) -> Vjp:
@@ -172,10 +180,13 @@ def from_module(module: nn.Module, prefix: str = "") -> Vjp:
 
     Args:
         module: an nn.LSTM, a scripted or exported one, or a module of your own. The names of its
-            parameters are those that the layout gives; its weights and dtype become the case's.
+            parameters are those that the layout gives. A copy of it is run, with the case's weights
+            and dtype.
         prefix: what stands in front of those names: "lstm." for a module that holds its LSTM as
             `self.lstm`. (torch cannot call a bare nn.LSTM that was scripted, only one inside.)
     """
+
+    module = copy.deepcopy(module)
 
     def vjp(params: Mapping[str, Array], x: Array, h0: Array, c0: Array) -> Any:
         module.to(torch.from_numpy(np.array(x)).dtype)

@@ -17,6 +17,7 @@ from torch_ref.harness.checks import (
     check_clipping,
     check_forward,
     not_applicable,
+    reasons_by_check,
 )
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.crash_notes import crash_notes
@@ -102,7 +103,8 @@ def check_implementation(
         implementation: an Implementation, or a bare callable in the vjp or the loss form.
         examples: how many cases, shared out over the checks.
         seed: of the cases.
-        expected_failures: check to reason. A check that is expected to fail and holds is a failure.
+        expected_failures: check to reason, "check_long" or "long". A check that is expected to fail
+            and holds is a failure.
         case: run the checks on this one case, those that its sizes suit, instead of drawn ones.
         executor: where to run the checks; a pool of processes needs an implementation that can be
             pickled. None runs them here, one after the other.
@@ -115,9 +117,7 @@ def check_implementation(
         Exception: what the implementation raises on the plainest case of all.
     """
     started = time.perf_counter()
-    expected = dict(expected_failures or {})
-    if unknown := set(expected) - {check.name for check in CHECKS}:
-        raise ValueError(f"expected_failures names {min(unknown)!r}, which is not a check.")
+    expected = reasons_by_check(expected_failures)
     if examples < 1:
         raise ValueError(f"examples is {examples} but must be at least 1.")
     resolved = as_implementation(implementation)

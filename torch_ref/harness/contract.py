@@ -97,6 +97,8 @@ class Implementation:
         heads = ("linear", "bounded", *([] if self.loss_and_grads is not None else [None]))
         _check_word("head", self.head, heads)
         _check_word("dtype", self.dtype, (None, "float32", "float64"))
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout is {self.timeout} but must be a number of seconds above 0.")
         for size, bound in self.sizes.items():
             _check_word("sizes", size, ("T", "B", "I", "H", "L"))
             check_count(f"sizes {size}", bound)
@@ -364,15 +366,14 @@ def read_outputs(layout: Layout, outputs: Any) -> Results:
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, value in before.items()
-        if name not in after
-        or not all(
-            np.array_equal(old, new, equal_nan=True)
-            for old, new in zip(value, after[name], strict=False)
-        )
-    )
+    return tuple(n for n, value in before.items() if n not in after or not _same(value, after[n]))
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, list | tuple):
+        fits = isinstance(new, list | tuple) and len(new) == len(old)
+        return fits and all(map(_same, old, new))
+    return bool(np.array_equal(old, new, equal_nan=True))
 
 
 def _read_gradients(

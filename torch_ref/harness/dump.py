@@ -74,6 +74,11 @@ def _inside(folder: str | Path, name: str) -> Path:
             continue
         except OSError as error:
             raise ValueError(f"{folder} cannot be read: {error.strerror}.") from None
+        if ending == ".json" and any(Path(folder).glob("*.npy")):
+            raise ValueError(
+                f"{folder} is itself what one program writes: give the folder above it, which "
+                "holds case and result."
+            )
         return path
     files = ", ".join(f"{name}{ending}" for ending in ENDINGS)
     raise ValueError(f"{folder} has no {name} and none of {files}.")

@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from torch_ref.harness.checks import CHECKS, Check, check_clipping, not_applicable
+from torch_ref.harness.checks import (
+    CHECKS,
+    Check,
+    check_clipping,
+    not_applicable,
+    reasons_by_check,
+)
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject
@@ -77,15 +83,14 @@ def parametrize_with_checks(
 
     Args:
         implementations: Implementations, or bare callables in the vjp or the loss form.
-        expected_failures: check to reason. Such a test is an xfail, and one that passes an error.
+        expected_failures: check to reason, "check_long" or "long". Such a test is an xfail, and one
+            that passes an error.
         examples: cases for each check. seed: of the cases.
 
     Raises:
         ValueError: an expected failure of a check that there is not.
     """
-    expected = dict(expected_failures or {})
-    if unknown := set(expected) - {check.name for check in CHECKS}:
-        raise ValueError(f"expected_failures names {min(unknown)!r}, which is not a check.")
+    expected = reasons_by_check(expected_failures)
     subjects = [as_implementation(each) for each in implementations]
     params = [
         pytest.param(

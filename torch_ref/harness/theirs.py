@@ -1,15 +1,19 @@
 """Somebody's code: how it is called, and which exceptions are its own."""
 
+import atexit
 import contextlib
+import ctypes
 import importlib
 import inspect
+import os
 import signal
 import sysconfig
 import threading
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.program import MalformedResult, ProgramCrashed, ProgramTimedOut
@@ -27,7 +31,14 @@ _SENTENCES = (MalformedAnswer, MalformedResult, ProgramCrashed, ProgramTimedOut)
 
 
 class Ended(RuntimeError):
-    """It ended the whole process, or tried to: sys.exit, or what is no Exception."""
+    """It ended the whole process, or tried to: sys.exit, os._exit, or what is no Exception."""
+
+
+_leave = os._exit
+
+
+class _Exit(BaseException):
+    """What os._exit would have done."""
 
 
 @contextlib.contextmanager
@@ -39,17 +50,20 @@ def theirs(seconds: float | None = None) -> Iterator[None]:
             in Python.
 
     Raises:
-        Ended: it called sys.exit, which must not end the check with a status of its own.
+        Ended: it called sys.exit or os._exit, which must not end the check with a status of its
+            own.
         TimeoutError: the time is up.
         Exception: what it raises. Ctrl-C goes through as it is.
     """
     try:
-        with _stopped_after(seconds):
+        with _stopped_after(seconds), _no_end_of_all():
             yield
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except SystemExit as error:
         raise _noted(Ended(f"it calls sys.exit({error.code!r})")) from None
+    except _Exit as error:
+        raise _noted(Ended(f"it calls os._exit({error.args[0]!r})")) from None
     except BaseException as error:
         if isinstance(error, Exception) and _is_printable(error):
             _noted(error)
@@ -114,6 +128,52 @@ def _short(filename: str) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else filename
 
 
+@contextlib.contextmanager
+def _no_end_of_all() -> Iterator[None]:
+    """Within it os._exit raises, in this process; where C ends it, `ended_by_theirs` is told."""
+    outer, process = os._exit, os.getpid()
+    before = _INSIDE[:]
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child's own
+            _leave(status)
+        raise _Exit(status)
+
+    os._exit = refuse
+    _INSIDE[:] = [process]
+    try:
+        yield
+    finally:
+        os._exit = outer
+        _INSIDE[:] = before
+
+
+# The process whose thread is within somebody's code, if one is.
+_INSIDE: list[int] = []
+
+
+def tell_where_ended(tell: Callable[[], None], status: int) -> None:
+    """Where somebody's code ends this process by C's exit, call `tell` and end it with `status`.
+
+    Python has no part in that: without a word the status would be theirs, 0 perhaps.
+    """
+
+    def at_exit(_: int | None) -> None:
+        if [os.getpid()] == _INSIDE:
+            tell()
+            _leave(status)
+
+    c = ctypes.CDLL(None)
+    called = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(at_exit)
+    handle = ctypes.create_string_buffer(1)
+    c.__cxa_atexit(called, None, handle)  # what C's atexit itself calls
+
+    def forget(_: Any) -> None:
+        c.__cxa_finalize(handle)  # once Python is gone nothing may call it
+
+    atexit.register(forget, called)
+
+
 class _TimeIsUp(BaseException):
     """Not an Exception: a loop that catches all of these and goes on is to end."""
 
@@ -133,7 +193,8 @@ def _stopped_after(seconds: float | None) -> Iterator[None]:
             raise _TimeIsUp
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+    began = time.perf_counter()
+    others, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         try:
             yield
@@ -145,6 +206,9 @@ def _stopped_after(seconds: float | None) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if others:  # somebody else's alarm, pytest-timeout's say, goes on
+            left = max(others - (time.perf_counter() - began), _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
 def _noted(error: BaseException) -> BaseException:

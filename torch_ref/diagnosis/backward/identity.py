@@ -41,17 +41,17 @@ def signature(table: Table, variant: Variant, loss: bool, linear: bool) -> bytes
 
 
 def signer(
-    right: Table, variant: Variant, loss: bool, linear: bool, beyond: bool
+    right: Table, variant: Variant, loss: bool, linear: bool, beyond: bool, layers: int = _LAYERS
 ) -> Callable[[Table], bytes]:
     """`signature` of many tables that have most of their equations in common with `right`.
 
     Args:
-        beyond: whether dh_n and dc_n may be other than zero.
+        beyond: whether dh_n and dc_n may be other than zero. layers: of the stack.
     """
 
     @cache
     def beside(inputs: int) -> tuple[Quantities, Solved]:
-        points = field_points(variant, loss, linear, beyond, inputs)
+        points = field_points(variant, loss, linear, beyond, inputs, layers)
         return points, solved(right, points, FIELD)
 
     def found(table: Table, inputs: int) -> dict[str, Array]:
@@ -111,7 +111,7 @@ FIELD = Arithmetic(
 
 @cache
 def field_points(
-    variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: int
+    variant: Variant, loss: bool, linear: bool, beyond: bool, inputs: int, count: int = _LAYERS
 ) -> Quantities:
     """Random quantities between which the relations hold that the cell's have."""
     rng = np.random.default_rng(0)
@@ -122,7 +122,7 @@ def field_points(
 
     weights: dict[str, Array] = {"weight_out": draw(classes, hidden)} if linear else {}
     layers: list[dict[str, Array]] = []
-    for k in range(_LAYERS):
+    for k in range(count):
         weights[f"weight_ih_l{k}"] = draw(4 * hidden, hidden if k else inputs)
         weights[f"weight_hh_l{k}"] = draw(4 * hidden, hidden)
         weights[f"bias_l{k}"] = draw(4 * hidden)
@@ -148,7 +148,7 @@ def field_points(
         if variant.peepholes:
             layer |= {f"w_c{gate}": draw(1, 1, hidden) for gate in PEEPHOLES.values()}
         layers.append(layer)
-    dh_n, dc_n = (draw(_LAYERS, 1, batch, hidden) * beyond for _ in range(2))
+    dh_n, dc_n = (draw(count, 1, batch, hidden) * beyond for _ in range(2))
     of_loss = {
         "p": draw(steps, batch, classes),
         "onehot": draw(steps, batch, classes),

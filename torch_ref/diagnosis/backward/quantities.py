@@ -100,6 +100,7 @@ FUNCTIONS: Mapping[str, Function] = {
     ),
     "of the next member": lambda a, y: np.roll(y, -1, axis=-2),
     "of the previous member": lambda a, y: np.roll(y, 1, axis=-2),
+    "of any member": lambda a, y: np.broadcast_to(y.max(axis=-2, keepdims=True), y.shape),
     "of the first member only": _member(0),
     "of the last member only": _member(-1),
     "of the first member for all": lambda a, y: np.broadcast_to(y[..., :1, :], y.shape),

@@ -40,6 +40,7 @@ _FUNCTIONS = {
     "summed over the units": "{y}.sum(over units)",
     "of the next member": "{y} of the next member",
     "of the previous member": "{y} of the previous member",
+    "of any member": "{y} of any member",
     "of the first member only": "{y} of member 0",
     "of the last member only": "{y} of member B-1",
     "of the first member for all": "{y} of member 0 for all",

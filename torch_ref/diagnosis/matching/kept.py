@@ -1,10 +1,12 @@
 """What an implementation keeps from its last call, found by running one case twice."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.backward.render import joined
@@ -72,10 +74,31 @@ def find_kept(
         kept = replace(case, **arrays)
         if _is(subject, kept, second, {}):
             return _carries(sentence, given), ""
-    return None, (
-        f"The same case run a second time gives another {joined(differing)}: "
-        "something is kept from the last call."
-    )
+    twice = f"The same case run a second time gives another {joined(differing)}: "
+    if _repeats(subject, case, allowed):
+        return None, (
+            f"{twice}it draws random numbers, and with the same seed gives the same. Is dropout "
+            "on? A module of torch is in training mode until eval() is called."
+        )
+    return None, f"{twice}something is kept from the last call, or drawn at random."
+
+
+def _repeats(subject: Subject, case: Case, allowed: Mapping[str, Any]) -> bool:
+    """Whether two calls give the same with the same seed of Python's, NumPy's and torch's own."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    runs = []
+    try:
+        for _ in range(2):
+            random.seed(0)
+            np.random.seed(0)
+            torch.manual_seed(0)
+            runs.append(subject.run(case))
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.set_rng_state(kept[2])
+    first, second = runs
+    return not any(apart(value, second[n], allowed.get(n, 0)) for n, value in first.items())
 
 
 def _another_than(now: Results, earlier: Sequence[Evidence]) -> str:

@@ -82,7 +82,10 @@ def catalogue(
 @cache
 def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
     right = backward_table(variant, head)
-    sign = signer(right, variant, head is not None, head == "linear", beyond)
+    sign, of_one_layer = (
+        signer(right, variant, head is not None, head == "linear", beyond, layers)
+        for layers in (2, 1)
+    )
     found: dict[bytes, tuple[Mistake, Table]] = {}
     same: dict[str, str] = {}
     small_limits: list[Mistake] = []
@@ -97,6 +100,8 @@ def _catalogue(variant: Variant, head: str | None, beyond: bool) -> Catalogue:
         key = sign(wrong)
         if key == nothing:
             continue
+        if key in found and of_one_layer(found[key][1]) != of_one_layer(wrong):
+            key += of_one_layer(wrong)  # the same in a stack, where nothing comes further down
         if key in found:
             same[identifier] = found[key][0].identifier
             continue

@@ -70,6 +70,12 @@ def loss_mistakes(head: str, beyond: bool) -> Found:
                 capitalised(f"{words} {verb} {name}."),
                 scaled(place, scale),
             )
+        other = {P: "onehot(target)", HOT: "p"}[place]
+        yield (
+            f"dlogits.{name} * T B",
+            capitalised(f"{words} has {name} undivided: {other} alone is divided by T B."),
+            scaled(place, "T B"),
+        )
         for by in (-1, 1):
             for edge in ("wrap", "clamp", "zero"):
                 yield (
@@ -102,6 +108,14 @@ def loss_mistakes(head: str, beyond: bool) -> Found:
                 capitalised(f"{words} has {name} for the {which} of the batch only."),
                 function(place, 0, f"of the {which} member only"),
             )
+    yield (
+        "dlogits.onehot of any member",
+        capitalised(
+            f"{words} has 1 subtracted at the targets of every sequence of the batch, not at its "
+            "own alone."
+        ),
+        function(HOT, 0, "of any member"),
+    )
     softmax = Factor("p", function="y(1-y)")
     yield (
         "dlogits.softmax's derivative twice",

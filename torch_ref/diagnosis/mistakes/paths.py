@@ -4,10 +4,11 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.backward.table import SUMS, Factor, Steps, Table, Term
+from torch_ref.diagnosis.backward.table import SUMS, Edge, Factor, Steps, Table, Term
 from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.diagnosis.mistakes.blocks import block_mistakes
 from torch_ref.diagnosis.mistakes.edits import (
@@ -20,6 +21,7 @@ from torch_ref.diagnosis.mistakes.edits import (
     factor,
     forwards,
     function,
+    in_layers,
     learning,
     only_at,
     plus,
@@ -181,6 +183,13 @@ def _loop(table: Table) -> Found:
         *(factor(Place("dx", k), 0, Factor(f"dz_{g}", at="reversed")) for k, g in enumerate(GATES))
     )
     yield "dx.reversed", "The gradient of x has its steps in the opposite order.", opposite
+    for member, which in (("first", "0"), ("last", "B-1")):
+        alone = [function(Place("dx", k), 0, f"of the {member} member only") for k in range(4)]
+        yield (
+            f"dx.member {which}",
+            f"The gradient of x is that of sequence {which} of the batch only: the others' is 0.",
+            in_layers(together(*alone), "first"),
+        )
     for by, edge, left in (
         (1, "wrap", "cyclically"),
         (1, "zero", "t=0's is lost"),
@@ -214,23 +223,36 @@ def _loop(table: Table) -> Found:
             function(Place("dh"), 0, f"of the {which} member"),
         )
     kept = (*GATES, *(f"z_{gate}" for gate in GATES), "c", "h", "c_out", "h_out", "x")
-    yield (
-        "cache.reversed",
-        "The backward step t uses everything that the forward step T-1-t kept.",
-        everywhere(_named(*kept), lambda f: replace(f, at="reversed")),
+    steps: list[tuple[str, str, Callable[[Factor], Factor]]] = [
+        ("reversed", "T-1-t kept", lambda f: replace(f, at="reversed")),
+        ("last", "T-1 kept: the last call's", lambda f: replace(f, at="last")),
+        ("first", "0 kept: the first call's", lambda f: replace(f, at="first")),
+    ]
+    edges: tuple[tuple[Edge, str], ...] = (
+        ("wrap", "cyclically"),
+        ("clamp", "at the end the nearest"),
     )
-    for by, edge, words in (
-        (-1, "wrap", "cyclically"),
-        (1, "wrap", "cyclically"),
-        (-1, "clamp", "at the end the nearest"),
-        (1, "clamp", "at the end the nearest"),
-    ):
-        moved = lambda f, by=by, edge=edge: replace(f, step=by, edge=edge)  # noqa: E731
-        yield (
-            f"cache.t{by:+d} {edge}",
-            f"The backward step t uses everything that the forward step t{by:+d} kept ({words}).",
-            everywhere(_named(*kept), moved),
-        )
+    for (edge, words), by in itertools.product(edges, (-1, 1)):
+        taken = partial(_of_step, by=by, edge=edge)
+        steps.append((f"t{by:+d} {edge}", f"t{by:+d} kept ({words})", taken))
+    for name, words, moved in steps:
+        edit = everywhere(_named(*kept), moved)
+        uses = f"everything that the forward step {words}"
+        yield f"cache.{name}", f"The backward step t uses {uses}.", edit
+        if "dweight_out" in table.equations:
+            yield (
+                f"cache.{name}, not of the head",
+                f"The backward step t of the LSTM, not of the head, uses {uses}.",
+                _but_for_the_head(edit),
+            )
+
+
+def _of_step(f: Factor, by: int, edge: Edge) -> Factor:
+    return replace(f, step=by, edge=edge)
+
+
+def _but_for_the_head(edit: Edit) -> Edit:
+    return lambda table: edit(table).with_equation(table["dweight_out"])
 
 
 def _named(*names: str, shift: int | None = None) -> Callable[[Factor], bool]:

@@ -190,6 +190,11 @@ def _peephole(table: Table) -> Found:
             "that of t.",
             together(scaled(place, "0"), plus("dc_carry", term)),
         )
+        yield (
+            f"{place.target}[2].for t-1 too",
+            "The output gate's peephole hands dz_o to c[t-1] too, which it does not see.",
+            plus("dc_carry", replace(term, steps="every")),
+        )
         handed_on = replace(term, factors=(*term.factors, Factor("f")), steps="every")
         yield (
             f"{place.target}[2].after i, f and g",
