@@ -21,7 +21,7 @@ from manual_lstm import (
     vjp,
     window,
 )
-from torch_ref import Case, character_case, state_dict_from_params
+from torch_ref import Case, Implementation, character_case, state_dict_from_params
 
 
 def rng():
@@ -34,6 +34,14 @@ def one(dtype="float64"):
 
 ROWS = np.zeros((1, 1, 3))
 CALLS = {
+    "timeout": (
+        lambda: Implementation("mine", vjp=vjp, timeout=-1),
+        "timeout is -1 but must be a number of seconds above 0.",
+    ),
+    "timeout: NaN": (
+        lambda: Implementation("mine", vjp=vjp, timeout=float("nan")),
+        "timeout is nan but must be a number of seconds above 0.",
+    ),
     "no params": (lambda: vjp({}, ROWS), "params has no weight_ih_l0: a stack needs at least one"),
     "init_params: size": (
         lambda: init_params(0, 1, rng=rng()),

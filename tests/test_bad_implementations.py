@@ -86,6 +86,30 @@ def leaves(params, x, h0, c0):
     sys.exit(0)
 
 
+def quits(params, x, h0, c0):
+    os._exit(0)
+
+
+def shortens(params, x, h0, c0):
+    returned = manual_lstm.vjp(dict(params), x, h0, c0)
+    params.update({name: value[:1] for name, value in params.items()})
+    return returned
+
+
+surplus = with_gradients(lambda found: found | {"dweight_ih_l7": np.ones((4, 4))})
+
+
+def with_dropout(params, x, h0, c0):
+    kept = torch.nn.functional.dropout(torch.ones(x.shape)).numpy().astype(x.dtype)
+    outputs, pullback = manual_lstm.vjp(params, x * kept, h0, c0)
+
+    def back(dy, dh_n, dc_n):
+        found = pullback(dy, dh_n, dc_n)
+        return found | {"dx": found["dx"] * kept}
+
+    return outputs, back
+
+
 def leaves_late(params, x, h0, c0):
     if len(x) > 3:
         sys.exit("bye")
@@ -233,6 +257,7 @@ def test_a_callable_with_other_parameters(check, name, signature):
     ("target", "status", "words"),
     [
         ("zoo:leaves", 3, f"Ended: it calls sys.exit(0), at zoo.py:{line('sys.exit(0)')}\n"),
+        ("zoo:quits", 3, f"Ended: it calls os._exit(0), at zoo.py:{line('os._exit(0)')}\n"),
         ("zoo:mute", 3, f"Ended: it raises Mute, at zoo.py:{line('raise Mute')}\n"),
         ("leaving:vjp", 2, "imported: Ended: it calls sys.exit(0), at leaving.py:2.\n"),
     ],
@@ -242,6 +267,44 @@ def test_code_that_ends_the_process(check, target, status, words):
     found, out, err = check(target)
     assert (found, out) == (status, "")
     assert err.endswith(words)
+
+
+def test_code_that_ends_the_process_without_python(tmp_path):
+    """C's exit(0) is the check's own status too, and nothing has been said."""
+    code = "import ctypes\n\ndef vjp(params, x, h0, c0):\n    ctypes.CDLL(None).exit(0)\n"
+    (tmp_path / "of_c.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, "-m", "torch_ref", "check", "of_c:vjp"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.endswith("manual-lstm: of_c:vjp: it ends the whole process with exit().\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shortens", "check_inputs_unmodified fails: weight_ih_l0 is changed by the call"),
+        ("surplus", "dweight_ih_l7 is returned but is the gradient of nothing in the case."),
+        ("with_dropout", "it draws random numbers, and with the same seed gives the same."),
+    ],
+)
+def test_a_fault_that_is_not_seen_or_called_another(check, name, words):
+    """Weights cut short in the caller's mapping; our own KeyError called a crash of theirs."""
+    status, out, _ = check(f"zoo:{name}", "--examples", 20)
+    assert status == 1
+    assert words in out
+
+
+def test_a_module_that_takes_the_reports_with_it(check, tmp_path):
+    """os.chdir at import: the report, the page's folder and the failing case land elsewhere."""
+    (tmp_path / "away").mkdir()
+    code = "import os, zoo\nos.chdir('away')\nvjp = zoo.nan\n"
+    (tmp_path / "leaving.py").write_text(code, encoding="utf-8")
+    status, out, _ = check("leaving:vjp", "--examples", 5, "--json", "report.json")
+    assert status == 1
+    assert json.loads((tmp_path / "report.json").read_text())["verdict"] == "disagree"
+    kept = out.rpartition(" --case ")[2]
+    assert (tmp_path / kept).is_dir()
 
 
 def test_code_that_ends_the_process_in_the_middle(check):
@@ -274,6 +337,17 @@ def test_a_run_that_ends_as_its_time_is_up(monkeypatch):
     monkeypatch.setattr(signal, "setitimer", late)
     with theirs(60.0):
         pass
+
+
+def test_an_alarm_of_somebody_elses_that_is_lost():
+    """pytest-timeout's, say, which is then never given."""
+    before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_REAL, 100.0)
+    with theirs(60.0):
+        pass
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    assert 90 < left <= 100
 
 
 @pytest.mark.parametrize("name", ["slow", "deaf"])

@@ -323,6 +323,9 @@ def test_a_dump(command, ending):
     """A case and a result that lie in files are judged; a wrong result disagrees."""
     Path("dump").mkdir()
     assert command("case", "--out", f"dump/case{ending}", "--steps", 4, "--inputs", 5)[0] == 0
+    if not ending:
+        _, _, err = command("check", "--dump", "dump/case")
+        assert "dump/case is itself what one program writes: give the folder above it" in err
     case = load_case(f"dump/case{ending}")
     results = run_case(case, manual_lstm.CharModel(5, 5).vjp)
     save_result(results, case, f"dump/result{ending}")

@@ -157,6 +157,23 @@ def test_a_loss_whose_clipped_norm_is_known_to_four_digits():
     assert (report.clipping.limit, report.clipping.eps) == (0.05, 1e-6)
 
 
+def test_clipping_of_what_has_no_output_but_the_last():
+    """It takes dh_n alone, so a louder dy shows nothing of a limit: clipping "held"."""
+
+    def vjp(params, x, h0, c0):
+        (_, h_n, c_n), pullback = ml.vjp(params, x, h0, c0)
+
+        def back(dh_n):
+            found = pullback(None, dh_n, None)
+            return ml.clip_grad_value(found, 4.0)
+
+        return (None, h_n, c_n), back
+
+    mine = Implementation("mine", vjp=vjp, requires=frozenset({"unclipped"}))
+    report = check_implementation(mine, examples=20)
+    assert [failure.check for failure in report.failures] == ["check_clipping"]
+
+
 @pytest.mark.parametrize("word", ["unclipped", "all"])
 def test_clipping_that_agrees_though_it_must_not(word):
     """What has to be verified beyond the limit is not."""

@@ -309,3 +309,12 @@ def test_a_window_of_no_average():
     """weight_at_window(0) would be 0/0."""
     with pytest.raises(ValueError, match="beta is 0 but must be greater"):
         weight_at_window(0)
+
+
+def test_a_momentum_that_is_the_callers_own_array():
+    """An accumulator that is set to zero after the step, and the first step's share with it."""
+    w, gradients = {"w": np.ones(2)}, {"dw": np.full(2, 2.0)}
+    _, state = momentum_step(w, gradients, OptimizerState(), learning_rate=0.1, momentum=0.9)
+    gradients["dw"][:] = 0
+    new, _ = momentum_step(w, gradients, state, learning_rate=0.1, momentum=0.9)
+    np.testing.assert_allclose(new["w"], 1 - 0.1 * 0.9 * 2.0, rtol=1e-15)

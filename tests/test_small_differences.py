@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
+from planted import MISTAKES, plant
+from test_diagnosis import named
 from test_neighbours import stacked
 
 import manual_lstm as ml
 from torch_ref import Implementation, diagnose
 from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.diagnosis.mistakes.planted import planted_vjp
+from torch_ref.harness.cases import sized_case
 
 OF_FLOAT32 = "No difference exceeds what rounding to float32 can make"
 # The line, what stands in its place, and what is told beside.
@@ -81,3 +84,10 @@ def test_results_of_too_few_digits_that_are_taken_for_a_mistake() -> None:
     assert found.wrong
     assert found.finding is None
     assert "with all their digits" in found.located
+
+
+def test_a_case_in_float32_that_no_mistake_explains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The case that failed, judged by float64's budget beside those that are drawn."""
+    plant(monkeypatch, *MISTAKES["df takes c[t] for c[t-1]"])
+    case = sized_case({"T": 2, "B": 1, "I": 4, "H": 4, "L": 1}, dtype="float32")
+    assert named(ml.vjp, case=case, seconds=0) == ["df.c[t]"]
