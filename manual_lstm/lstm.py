@@ -245,7 +245,8 @@ def lstm_forward(
 
     Returns:
         (y, h_n, c_n) and the cache for `lstm_backward`: y (T, B, H) is the top layer's h at
-        every step; h_n, c_n (L, B, H) are every layer's last states.
+        every step; h_n, c_n (L, B, H) are every layer's last states. The cache holds x and the
+        weights themselves, no copies: they must stay as they are until the backward is done.
 
     Raises:
         ValueError: an array of the wrong rank, size or dtype, empty, or not finite.
@@ -324,7 +325,8 @@ def vjp(
         params, x, h0, c0: as for `lstm_forward`.
 
     Returns:
-        (y, h_n, c_n), and pullback(dy, dh_n, dc_n) -> gradients as `lstm_backward` gives them.
+        (y, h_n, c_n), and pullback(dy, dh_n, dc_n) -> gradients as `lstm_backward` gives them,
+        as long as params and x are not changed in place.
 
     Raises:
         ValueError: as `lstm_forward` and `lstm_backward`.

@@ -100,7 +100,7 @@ def diagnose(
     started = time.perf_counter()
     subject = as_subject(implementation)
     evidence = _gather(subject, SIZES, seed)
-    known_wrong = _known_wrong(subject, case) if case is not None else None
+    known_wrong = gather(subject, case) if case is not None else None
     if known_wrong is not None:
         evidence.append(known_wrong)
     if all(each.all_right for each in evidence):
@@ -125,12 +125,6 @@ def diagnose(
         found = _told(found, of_a_sum)
     layout = subject.implementation.layout
     return _in_their_words(found, layout) if isinstance(layout, Layout) else found
-
-
-def _known_wrong(subject: Subject, case: Case) -> Evidence | None:
-    """The case, in the dtype of those that are drawn if it is wrong in that too."""
-    as_others = gather(subject, case.astype(subject.abilities.dtypes[0]))
-    return as_others if as_others and not as_others.all_right else gather(subject, case)
 
 
 def _kept(subject: Subject, evidence: Sequence[Evidence], seed: int) -> tuple[Finding | None, str]:
