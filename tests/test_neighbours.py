@@ -11,7 +11,8 @@ import pytest
 from test_diagnosis import named, subject_for
 from test_others import made as of_style
 
-from torch_ref import Implementation, Variant, diagnose
+import manual_lstm as ml
+from torch_ref import Implementation, Variant, check_implementation, diagnose
 from torch_ref.diagnosis.forward.mistakes import forward_mistakes
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
 from torch_ref.harness.cases import sized_case
@@ -171,3 +172,23 @@ def test_sigmoid_of_which_one_gate_shows_nothing() -> None:
                  "sigmoid(1.3 * zi), sigmoid(zf), tanh(zg), sigmoid(1.3 * zo)")), seconds=0
     ).located  # fmt: skip
     assert told.endswith("and the sigmoid, if it is one function."), told
+
+
+def test_sequence_whose_dx_is_left_out_of_the_batch() -> None:
+    """Told as a stack that is joined wrongly: the batch's check read weights alone."""
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pull = ml.vjp(params, x, h0, c0)
+
+        def pullback(*upstream: Any) -> Any:
+            found = pull(*upstream)
+            found["dx"][:, 1:] = 0
+            return found
+
+        return outputs, pullback
+
+    report = check_implementation(vjp, examples=20)
+    failure = report.failures[0]
+    assert failure.check == "check_batch_is_sum_of_members"
+    assert failure.sentence.startswith("The gradient of a sequence of the batch is not what it is")
+    assert named(vjp, seconds=0) == ["dx.member 0"]

@@ -5,7 +5,7 @@ Its docstring says what it would catch. The list is in the order in which the ch
 plainest properties first, so that the first failure is the one to read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -124,7 +124,7 @@ def check_long(subject: Subject, case: Case) -> Comparison | None:
 
 
 def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | None:
-    """A mean over the batch for a sum, or members that mix."""
+    """A mean over the batch for a sum, members that mix, or one that is left out."""
     batch = case.x.shape[1]
     if case.targets is not None:
         # A mean over the batch counts each member 1/B, but what comes through the states fully.
@@ -134,14 +134,29 @@ def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | 
     weights = [name for name in whole if name.removeprefix("d") in case.params]
     share = 1 if case.targets is None or subject.implementation.reduction == "sum" else 1 / batch
     members = [subject.run(member_of(case, b)) for b in range(batch)]
-    require_shapes(weights, allowed, whole, *members)
-    total = {name: sum(share * member[name] for member in members) for name in weights}
     budgets = [expected_of(subject, member_of(case, b))[1] for b in range(batch)]
-    limit = {
-        name: allowed[name] + sum(share * budget[name] for budget in budgets) for name in weights
-    }
-    comparison = compare_gradients({name: whole[name] for name in weights}, total, limit)
-    return require(comparison, "A batch's gradient is not the sum of its members'")
+    own = [name for name in ("dx", "dh0", "dc0") if name in whole]
+    require_shapes([*weights, *own], allowed, whole)
+    for budget, member in zip(budgets, members, strict=True):
+        require_shapes([*weights, *own], budget, member)
+
+    def added_up(name: str, results: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        return np.asarray(sum(share * each[name] for each in results))
+
+    def side_by_side(name: str, results: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+        return share * np.concatenate([each[name] for each in results], axis=1)
+
+    def compared(
+        names: Sequence[str], join: Callable[..., np.ndarray], sentence: str
+    ) -> Comparison:
+        expected = {name: join(name, members) for name in names}
+        limit = {name: allowed[name] + join(name, budgets) for name in names}
+        comparison = compare_gradients({name: whole[name] for name in names}, expected, limit)
+        return require(comparison, sentence)
+
+    first = compared(weights, added_up, "A batch's gradient is not the sum of its members'")
+    alone = "The gradient of a sequence of the batch is not what it is alone"
+    return Comparison((*first.tensors, *compared(own, side_by_side, alone).tensors))
 
 
 def check_stacks(subject: Subject, case: Case) -> Comparison | None:
