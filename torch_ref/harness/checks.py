@@ -155,6 +155,8 @@ def check_batch_is_sum_of_members(subject: Subject, case: Case) -> Comparison | 
         return require(comparison, sentence)
 
     first = compared(weights, added_up, "A batch's gradient is not the sum of its members'")
+    if not own:
+        return first
     alone = "The gradient of a sequence of the batch is not what it is alone"
     return Comparison((*first.tensors, *compared(own, side_by_side, alone).tensors))
 
