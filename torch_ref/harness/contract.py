@@ -370,9 +370,8 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, 
 
 
 def _same(old: Any, new: Any) -> bool:
-    if isinstance(old, list | tuple):
-        fits = isinstance(new, list | tuple) and len(new) == len(old)
-        return fits and all(map(_same, old, new))
+    if isinstance(old, list):
+        return isinstance(new, list) and len(new) == len(old) and all(map(_same, old, new))
     return bool(np.array_equal(old, new, equal_nan=True))
 
 
