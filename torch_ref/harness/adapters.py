@@ -181,12 +181,13 @@ def from_module(module: nn.Module, prefix: str = "") -> Vjp:
     Args:
         module: an nn.LSTM, a scripted or exported one, or a module of your own. The names of its
             parameters are those that the layout gives. A copy of it is run, with the case's weights
-            and dtype.
+            and dtype; of a scripted or exported one, which torch does not copy, itself.
         prefix: what stands in front of those names: "lstm." for a module that holds its LSTM as
             `self.lstm`. (torch cannot call a bare nn.LSTM that was scripted, only one inside.)
     """
 
-    module = copy.deepcopy(module)
+    if not isinstance(module, torch.jit.ScriptModule | torch.fx.GraphModule):
+        module = copy.deepcopy(module)
 
     def vjp(params: Mapping[str, Array], x: Array, h0: Array, c0: Array) -> Any:
         module.to(torch.from_numpy(np.array(x)).dtype)

@@ -120,8 +120,8 @@ def render_difference(wrong: Table, right: Table, variant: Variant) -> tuple[str
         return line, f"d{name} = ...", "(18)"
     if wrong.one_array:
         name, what = wrong.one_array[0]
-        line = f"{name}_lk {'=' if what == 'lowest' else '+='} ... in one array for every k"
-        return line, f"{name}_lk += ...", "(18)"
+        line = f"{name} {'=' if what == 'lowest' else '+='} ... in one array for every layer"
+        return line, f"{name} += ... in an array of its own", "(18)"
     if wrong.reshaped:
         name, _ = wrong.reshaped[0]
         number = {"dh0": "(16b)", "dc0": "(16a)", "dx": "(17)"}.get(name, "(18)")
