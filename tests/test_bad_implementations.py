@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +201,26 @@ def test_a_run_that_ends_as_its_time_is_up(monkeypatch):
     monkeypatch.setattr(signal, "setitimer", late)
     with theirs(60.0):
         pass
+
+
+def test_calls_in_threads_that_overlap():
+    """os._exit stays refused for ever, or is let through while one of them goes on."""
+    begun, over = threading.Event(), threading.Event()
+
+    def call():
+        with theirs():
+            begun.set()
+            over.wait(10)
+
+    leave = os._exit
+    thread = threading.Thread(target=call)
+    with theirs():
+        thread.start()
+        begun.wait(10)
+    assert os._exit is not leave
+    over.set()
+    thread.join()
+    assert os._exit is leave
 
 
 def test_an_alarm_of_somebody_elses_that_is_lost():

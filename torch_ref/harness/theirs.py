@@ -128,28 +128,36 @@ def _short(filename: str) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else filename
 
 
+# The thread and the process of each call of somebody's code that is going on.
+_INSIDE: list[tuple[int, int]] = []
+_LOCK = threading.Lock()
+
+
+def _here() -> tuple[int, int]:
+    return threading.get_ident(), os.getpid()
+
+
+def _refuse(status: int) -> NoReturn:
+    """os._exit while somebody's code runs: their thread may not, but a child of theirs may."""
+    if _here() in _INSIDE:
+        raise _Exit(status)
+    _leave(status)
+
+
 @contextlib.contextmanager
 def _no_end_of_all() -> Iterator[None]:
-    """Within it os._exit raises, in this process; where C ends it, `ended_by_theirs` is told."""
-    outer, process = os._exit, os.getpid()
-    before = _INSIDE[:]
-
-    def refuse(status: int) -> NoReturn:
-        if os.getpid() != process:  # a child's own
-            _leave(status)
-        raise _Exit(status)
-
-    os._exit = refuse
-    _INSIDE[:] = [process]
+    """Within it os._exit raises, in this thread; where C ends it, `tell_where_ended` tells."""
+    here = _here()
+    with _LOCK:
+        _INSIDE.append(here)
+        os._exit = _refuse
     try:
         yield
     finally:
-        os._exit = outer
-        _INSIDE[:] = before
-
-
-# The process whose thread is within somebody's code, if one is.
-_INSIDE: list[int] = []
+        with _LOCK:
+            _INSIDE.remove(here)
+            if not _INSIDE:
+                os._exit = _leave
 
 
 def tell_where_ended(tell: Callable[[], None], status: int) -> None:
@@ -159,7 +167,7 @@ def tell_where_ended(tell: Callable[[], None], status: int) -> None:
     """
 
     def at_exit(_: int | None) -> None:
-        if [os.getpid()] == _INSIDE:
+        if _here() in _INSIDE:
             tell()
             _leave(status)
 
