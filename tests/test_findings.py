@@ -11,6 +11,9 @@ from torch_ref.reports.as_json import check_json
 
 pytestmark = pytest.mark.usefixtures("unshrunk")
 
+# So near is no other limit; how near it has to be the budgets of what is clipped by it decide.
+HALF_THE_DIGITS = float(np.sqrt(np.finfo(np.float64).eps))
+
 
 def scaled(factor):
     """manual_lstm with every gradient times factor(x)."""
@@ -129,7 +132,7 @@ def test_clipping_that_is_not_recognised(kind, weights_only):
     report = check_implementation(clipped(kind, 5.0, weights_only), examples=20)
     found = Clipping(kind, 5.0, weights_only, uncertainty=report.clipping.uncertainty)
     assert report.clipping == found
-    assert found.uncertainty < 1e-14
+    assert found.uncertainty < HALF_THE_DIGITS
     assert report.verdict == "agree", report.failures
 
 
@@ -141,7 +144,8 @@ def test_a_limit_that_is_known_to_four_digits(limit, eps):
     report = check_implementation(clipped("norm", limit, eps=eps), examples=20)
     assert report.verdict == "agree", report.failures
     assert report.clipping.eps == eps
-    assert report.clipping.limit == pytest.approx(limit, rel=1e-14)
+    assert abs(report.clipping.limit - limit) <= HALF_THE_DIGITS * limit  # agreeing says the rest
+    assert report.clipping.uncertainty < HALF_THE_DIGITS
 
 
 def test_a_loss_whose_clipped_norm_is_known_to_four_digits():

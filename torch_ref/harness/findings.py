@@ -107,8 +107,9 @@ def _measured(subject: Subject, rough: Clipping, cases: Sequence[Case]) -> Clipp
     for case in cases:
         # The output layer's own gradients stay, however quiet what it hands on: hence an end.
         quieter = (_norms(subject, rough, _louder(case, _LOUD / 2**k)) for k in range(20))
-        *_, last = itertools.takewhile(lambda found: found is not None, quieter)
-        norms.append(last)
+        norms += list(itertools.takewhile(lambda found: found is not None, quieter))[-1:]
+    if not norms:  # another answer each time: what is known has to do
+        return rough
     actual, true = np.array(norms).T
     limits = [actual * (true + eps) / true for eps in _EPSILONS]
     spreads = [float(np.ptp(each) / np.min(each)) for each in limits]

@@ -49,6 +49,11 @@ RESHAPED: Mapping[str, Reshape] = {
     "(B*T, N) to (N, B*T)": _batch_first(_rows_to_columns),
 }
 
+# Those of steps and sequences, of a matrix, and of all rows of a sequence of matrices.
+OF_STEPS = ("(B, T) to (T, B)", "(T, B) to (B, T)")
+OF_MATRIX = ("(N, M) to (M, N)", "(M, N) to (N, M)")
+OF_ROWS = ("(T*B, N) to (N, T*B)", "(B*T, N) to (N, B*T)")
+
 
 def in_blocks(matrix: Array, how: str) -> Array:
     """A matrix (..., 4H, N), or behind "block " in `how` each gate's block of it, reshaped."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from torch_ref.diagnosis.backward.reshaped import RESHAPED, in_blocks
+from torch_ref.diagnosis.backward.reshaped import OF_MATRIX, OF_STEPS, RESHAPED, in_blocks
 from torch_ref.diagnosis.backward.words import capitalised
 from torch_ref.oracles.case import Case
 from torch_ref.oracles.equations import Array
@@ -14,8 +14,6 @@ from torch_ref.oracles.equations import Array
 Reshaped = Sequence[tuple[str, str]]
 # The arrays' names, how they are reshaped, a sentence, and the equation.
 Found = Iterator[tuple[str, str, str, str]]
-_STEPS = ("(B, T) to (T, B)", "(T, B) to (B, T)")
-_MATRIX = ("(N, M) to (M, N)", "(M, N) to (N, M)")
 
 
 def as_read(case: Case, reshaped: Reshaped) -> Case:
@@ -50,24 +48,24 @@ def reshape_mistakes(head: str | None) -> Found:
     """What a reshape may make of each array; `head` as for `forward_mistakes`."""
     sequences = [("x", "I", "(1)"), ("targets", "", "(25)") if head else ("y", "H", "(7)")]
     for name, size, number in sequences:
-        for how in _STEPS:
+        for how in OF_STEPS:
             yield name, how, _sentence(name, how, size), number
     for name, size, number in (("x", "I", "(1)"), *([] if head else [("y", "H", "(7)")])):
-        for how in _MATRIX:
+        for how in OF_MATRIX:
             told = _sentence(f"{name} of a step", _named(how, "B", size))
             yield name, how, told, number
     for names in (("h0", "c0"), ("h_n", "c_n")):
         number = "(1)" if "h0" in names else "(7)"
-        for how in (*_MATRIX, *_STEPS):
-            shown = _named(how, "B", "H") if how in _MATRIX else how.replace("T", "L")
-            of = " of a layer" * (how in _MATRIX)
+        for how in (*OF_MATRIX, *OF_STEPS):
+            shown = _named(how, "B", "H") if how in OF_MATRIX else how.replace("T", "L")
+            of = " of a layer" * (how in OF_MATRIX)
             for name in (*names, " and ".join(names)):
                 told = _sentence(f"{name}{of}", shown, "" if of else "H")
                 yield name, how, told, number
     weights = [("weight_ih", "4H", "I"), ("weight_hh", "4H", "H")]
     for name, rows, columns in [*weights, *([("weight_out", "V", "H")] * (head == "linear"))]:
         number = "(19)" if name == "weight_out" else "(1)"
-        for how in _MATRIX:
+        for how in OF_MATRIX:
             told = _sentence(name, _named(how, rows, columns))
             yield name, how, told, number
             if name == "weight_ih":  # of weight_hh a gate's block is square

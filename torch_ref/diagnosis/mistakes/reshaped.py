@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 from manual_lstm.params import GATES
+from torch_ref.diagnosis.backward.reshaped import OF_MATRIX, OF_ROWS, OF_STEPS
 from torch_ref.diagnosis.backward.table import Altered, Factor, Table, Weight
 from torch_ref.diagnosis.backward.words import TARGET_WORDS, capitalised
 from torch_ref.diagnosis.mistakes.edits import (
@@ -19,9 +20,6 @@ from torch_ref.diagnosis.mistakes.edits import (
 )
 
 Found = Iterator[tuple[str, str, Edit]]
-_STEPS = ("(B, T) to (T, B)", "(T, B) to (B, T)")
-_MATRIX = ("(N, M) to (M, N)", "(M, N) to (N, M)")
-_FLAT = ("(T*B, N) to (N, T*B)", "(B*T, N) to (N, B*T)")
 _SUMMED = {"weight_ih": ("x", Factor("x")), "weight_hh": ("h[t-1]", Factor("h", -1))}
 
 
@@ -36,7 +34,7 @@ def reshape_mistakes(table: Table) -> Found:
 def _sized(how: str, *sizes: str) -> str:
     """ "from (B, T, I) to (T, B, I)", with these sizes for M and N, or behind T and B."""
     before, after = how.split(" to ")
-    if sizes and how in _MATRIX:
+    if sizes and how in OF_MATRIX:
         names = dict(zip("MN", sizes, strict=True))
         before, after = (
             "(" + ", ".join(names[each] for each in part.strip("()").split(", ")) + ")"
@@ -48,7 +46,7 @@ def _sized(how: str, *sizes: str) -> str:
 
 
 def _of_sequences(table: Table) -> Found:
-    for how in _STEPS:
+    for how in OF_STEPS:
         words = f"is reshaped {_sized(how, 'I')} where its axes have to be exchanged"
         back = returned("dx", how)
         yield f"dx.{how}", f"dx {words}.", back
@@ -70,7 +68,7 @@ def _of_sequences(table: Table) -> Found:
                 "transposed.",
                 function(Place("dlogits", 1), 0, how),
             )
-    for how in _MATRIX:
+    for how in OF_MATRIX:
         yield (
             f"dx.{how}",
             f"dx of a step is reshaped {_sized(how, 'B', 'I')} where it has to be transposed.",
@@ -80,8 +78,8 @@ def _of_sequences(table: Table) -> Found:
 
 def _of_states() -> Found:
     for hows, sizes, words in (
-        (_MATRIX, ("B", "H"), "of a layer "),
-        (_STEPS, (), ""),
+        (OF_MATRIX, ("B", "H"), "of a layer "),
+        (OF_STEPS, (), ""),
     ):
         for how in hows:
             shown = _sized(how, *sizes) if sizes else _sized(how, "H").replace("T", "L")
@@ -101,7 +99,7 @@ def _in_sums(table: Table) -> Found:
         named = " and ".join(_SUMMED[kind][0] for kind in kinds_of)
         target = TARGET_WORDS[kinds_of[0]] + " and weight_hh" * (len(kinds_of) - 1)
         name = "weight" if len(kinds_of) > 1 else kinds_of[0]
-        for how in (*_STEPS, *_FLAT):
+        for how in (*OF_STEPS, *OF_ROWS):
             edits = [
                 outer(Place(f"d{kind}.{gate}"), _reshaped(_SUMMED[kind][1], how))
                 for kind in kinds_of
@@ -109,7 +107,7 @@ def _in_sums(table: Table) -> Found:
             ]
             yield f"{name}.{named} {how}", _of_sum(target, named, how), together(*edits)
         if len(kinds_of) == 1:
-            for how in _FLAT:
+            for how in OF_ROWS:
                 shown = _sized(how).replace("N", "H")
                 yield (
                     f"{name}.dz {how}",
@@ -117,7 +115,7 @@ def _in_sums(table: Table) -> Found:
                     together(*(function(Place(f"d{name}.{g}"), 0, how) for g in GATES)),
                 )
     if "dweight_out" in table.equations:
-        for how in (*_STEPS, *_FLAT):
+        for how in (*OF_STEPS, *OF_ROWS):
             told = _of_sum(TARGET_WORDS["dweight_out"], "h", how).replace(" dz ", " dlogits ")
             edit = outer(Place("dweight_out"), Factor("h", function=how))
             yield f"dweight_out.h {how}", told, edit
@@ -129,10 +127,10 @@ def _reshaped(old: Factor, how: str) -> Factor:
 
 def _of_sum(target: str, named: str, how: str) -> str:
     size = "I" if named == "x" else "N" if "and" in named else "H"
-    if how in _FLAT:
+    if how in OF_ROWS:
         shown = _sized(how).replace("N", size)
         return capitalised(f"{target} takes {named} reshaped {shown}, not transposed.")
-    first, second = ("(T, B)", "(B, T)") if how == _STEPS[0] else ("(B, T)", "(T, B)")
+    first, second = ("(T, B)", "(B, T)") if how == OF_STEPS[0] else ("(B, T)", "(T, B)")
     return capitalised(
         f"{target} pairs steps and sequences wrongly: dz is flattened from {first}, {named} from "
         f"{second}."
@@ -141,7 +139,7 @@ def _of_sum(target: str, named: str, how: str) -> str:
 
 def _of_matrices() -> Found:
     for name, size in (("weight_ih", "I"), ("weight_hh", "H")):
-        for how in _MATRIX:
+        for how in OF_MATRIX:
             whole, block = _sized(how, "4H", size), _sized(how, "H", size)
             for each, told in (
                 (how, f"is reshaped {whole}"),
