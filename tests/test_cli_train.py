@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from manual_lstm.checkpoint import load_checkpoint
+from manual_lstm.checkpoint import load_checkpoint, save_checkpoint
 from manual_lstm.predict import predict
 from manual_lstm.train import next_window, train_window
 from torch_ref.cli import app, side_by_side
@@ -68,7 +68,6 @@ def test_a_long_run_that_is_lost_for_want_of_a_word(tmp_path):
     assert refused(*words) == (
         f"checkpoint {str(path)!r} exists already: choose another file or remove it."
     )
-    call("train", *SMALL, "--windows", 2, "--checkpoint", path, "--compare")  # which writes none
 
 
 @pytest.mark.parametrize("option", ["--history", "--monitor"])
@@ -136,6 +135,29 @@ def test_a_comparison_that_agrees_with_a_wrong_side(monkeypatch):
     result = json.loads(call(*words, "--json", "-", status=1).stdout)
     assert (result["verdict"], result["window"]) == ("disagree", 3)
     assert "They part at window 3" in call(*words, status=1).stdout
+
+
+@pytest.mark.parametrize(
+    "option", [("--engine", "torch"), ("--checkpoint", "c.npz"), ("--history", "h.jsonl")]
+)
+def test_an_option_that_a_comparison_would_ignore(option):
+    """--compare runs both engines and writes nothing but --json."""
+    said = refused("train", *SMALL, "--compare", *option)
+    assert said.startswith(option[0])
+    assert "--compare" in said
+
+
+def test_a_comparison_of_which_no_window_can_be_judged(tmp_path):
+    """It is no agreement where rounding alone decides what comes out, from the first window on."""
+    path = tmp_path / "c.npz"
+    words = ("train", "--inputs", 5, "--hidden", 20, "--steps", 30, "--checkpoint", path)
+    call(*words, "--windows", 1)
+    schedule, text, state = load_checkpoint(path)
+    large = state.params | {"weight_hh_l0": 8 * state.params["weight_hh_l0"]}
+    save_checkpoint(path, schedule, text, replace(state, params=large))
+    assert refused(*words, "--windows", 3, "--resume", "--compare").startswith(
+        "window 2 cannot be judged in float32: rounding alone decides what comes out."
+    )
 
 
 @pytest.mark.parametrize("option", ["--checkpoint", "--plot", "--json"])

@@ -28,6 +28,8 @@ def require_of_use(context: typer.Context) -> None:
     for name in _RECORDS:
         if options["compare"] and options[name] is not None:
             raise ValueError(f"{_word(name)} is for a training: --compare keeps no record.")
+    if options["compare"]:
+        _require_of_compare(context)
     if is_given(context, "save_every") and options["checkpoint"] is None:
         raise ValueError("--save-every is for --checkpoint, which must be given too.")
     if options["resume"]:
@@ -39,6 +41,14 @@ def require_of_use(context: typer.Context) -> None:
                 f"{_word(name)} is for --optimizer {' or '.join(methods)}, but the optimizer is "
                 f"{method}: give another, or leave {_word(name)} out."
             )
+
+
+def _require_of_compare(context: typer.Context) -> None:
+    for name in ("engine", "save_every"):
+        if is_given(context, name):
+            raise ValueError(f"{_word(name)} is for a training: --compare runs both, and saves none.")
+    if context.params["checkpoint"] is not None and not context.params["resume"]:
+        raise ValueError("--checkpoint is beside --compare for --resume, which must be given too.")
 
 
 def require_same(context: typer.Context, schedule: Schedule, text: Text, state: TrainState) -> None:

@@ -21,7 +21,11 @@ def compare_both(
     words: str,
     floor: float,
 ) -> int:
-    """Both sides, window by window; 1 if they part beyond rounding."""
+    """Both sides, window by window; 1 if they part beyond rounding.
+
+    Raises:
+        ValueError: no window is left, or not even the first can be judged.
+    """
     found: SideBySide | None = None
     count = windows - state.windows
     if count < 1:
@@ -32,6 +36,11 @@ def compare_both(
         for found in compare_training(schedule, text, state, count):
             show(found.left)
     assert found is not None
+    if not found.conclusive and found.window == state.windows + 1:
+        raise ValueError(
+            f"window {found.window} cannot be judged in {state.h.dtype}: rounding alone decides "
+            "what comes out. Use fewer steps, another checkpoint or float64."
+        )
     worst = found.worst
     where = (
         element_name(worst.name, worst.shape, worst.worst_index)
