@@ -1,16 +1,10 @@
 """parametrize_with_checks, run by pytest on files of its own."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from torch_ref import parametrize_with_checks
 from torch_ref.harness.checks import CHECKS
 
-ROOT = Path(__file__).parent.parent
 MODULE = """
 import manual_lstm
 import torch_ref
@@ -30,59 +24,55 @@ def test_lstm(implementation, check):
 """
 
 
-def run(tmp_path, name, expected, chosen=""):
-    (tmp_path / "test_it.py").write_text(MODULE.format(name=name, expected=expected))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [*command, "-k", chosen], cwd=tmp_path, capture_output=True, text=True, env=environment
-    )
+def run(pytester, name, expected, chosen=""):
+    pytester.makepyfile(test_it=MODULE.format(name=name, expected=expected))
+    return pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider", "-k", chosen)
 
 
-def test_a_correct_lstm_in_pytest(tmp_path):
+def test_a_correct_lstm_in_pytest(pytester):
     """One test for each check; those that cannot be run are skipped with the reason."""
-    done = run(tmp_path, "manual_lstm.vjp", {})
-    assert done.returncode == 0, done.stdout
-    assert f"{len(CHECKS) - 1} passed, 1 skipped" in done.stdout
+    done = run(pytester, "manual_lstm.vjp", {})
+    assert done.ret == 0, str(done.stdout)
+    assert f"{len(CHECKS) - 1} passed, 1 skipped" in str(done.stdout)
 
 
-def test_a_wrong_lstm_in_pytest(tmp_path):
+def test_a_wrong_lstm_in_pytest(pytester):
     """The check that fails says what it found; an expected failure is an xfail."""
-    done = run(tmp_path, "wrong", {}, "check_only_dc_n")
-    assert done.returncode == 1
-    assert "Wrong with dc_n alone: " in done.stdout
+    done = run(pytester, "wrong", {}, "check_only_dc_n")
+    assert done.ret == 1
+    assert "Wrong with dc_n alone: " in str(done.stdout)
     reasons = {"check_only_dc_n": "dc_n is not supported"}
-    done = run(tmp_path, "wrong", reasons, "check_only_dc_n or check_carried_state")
-    assert "1 failed, " in done.stdout
-    assert "1 xfailed" in done.stdout
-    assert "check_only_dc_n" not in done.stdout.split("short test summary")[-1]
+    done = run(pytester, "wrong", reasons, "check_only_dc_n or check_carried_state")
+    assert "1 failed, " in str(done.stdout)
+    assert "1 xfailed" in str(done.stdout)
+    assert "check_only_dc_n" not in str(done.stdout).split("short test summary")[-1]
 
 
-def test_clipping_that_only_the_command_allows_for(tmp_path):
+def test_clipping_that_only_the_command_allows_for(pytester):
     """What the command says agrees where nothing is clipped does so in pytest; unless required."""
     chosen = "check_gradients or check_linearity or check_clipping"
-    done = run(tmp_path, "clipped", {}, chosen)
-    assert done.returncode == 0, done.stdout
-    assert "2 passed, 1 skipped" in done.stdout
+    done = run(pytester, "clipped", {}, chosen)
+    assert done.ret == 0, str(done.stdout)
+    assert "2 passed, 1 skipped" in str(done.stdout)
     required = 'torch_ref.Implementation("mine", vjp=clipped, requires={"unclipped"})'
-    done = run(tmp_path, required, {}, "check_clipping")
-    assert "Gradients are clipped inside, by norm at 5" in done.stdout
+    done = run(pytester, required, {}, "check_clipping")
+    assert "Gradients are clipped inside, by norm at 5" in str(done.stdout)
 
 
-def test_an_lstm_in_pytest_whose_layout_has_to_be_found(tmp_path):
+def test_an_lstm_in_pytest_whose_layout_has_to_be_found(pytester):
     """With layout="auto" each check finds it, as `manual-lstm check --layout auto` does."""
     name = 'torch_ref.Implementation("mine", vjp=manual_lstm.vjp, layout="auto")'
-    done = run(tmp_path, name, {}, "check_forward or check_two_steps")
-    assert "2 passed, 17 deselected" in done.stdout
+    done = run(pytester, name, {}, "check_forward or check_two_steps")
+    assert "2 passed, 17 deselected" in str(done.stdout)
 
 
-def test_an_expected_failure_that_passes(tmp_path):
+def test_an_expected_failure_that_passes(pytester):
     """A check that is expected to fail and holds is an error."""
     done = run(
-        tmp_path, "manual_lstm.vjp", {"check_forward": "is thought to be wrong"}, "check_forward"
+        pytester, "manual_lstm.vjp", {"check_forward": "is thought to be wrong"}, "check_forward"
     )
-    assert done.returncode == 1
-    assert "XPASS(strict)" in done.stdout
+    assert done.ret == 1
+    assert "XPASS(strict)" in str(done.stdout)
 
 
 def test_a_check_that_there_is_not():

@@ -27,6 +27,7 @@ from torch_ref.oracles.case import Case, Results
 
 _UPSTREAM = ("dy", "dh_n", "dc_n")
 _LOUDER = 2.0**20
+_AS_MUCH = f"Upstream gradients {_LOUDER:.0f} times as large do not give gradients as much larger"
 
 
 def check_shapes_and_dtypes(subject: Subject, case: Case) -> Comparison | None:
@@ -207,19 +208,29 @@ def check_linearity(subject: Subject, case: Case) -> Comparison | None:
 def check_clipping(subject: Subject, case: Case) -> Comparison | None:
     """A gradient that is clipped inside: it no longer grows with the upstream gradient."""
     if case.dy is not None:
-        # dh_n and dc_n too: what has an output after the last step alone takes no dy.
-        louder = case.dtype.type(_LOUDER)
-        louder_upstream = {name: getattr(case, name) * louder for name in _UPSTREAM}
-        loud = replace(_plain(case), **louder_upstream)
-    else:
-        # The output weights as large as a softmax without a shift survives: |h| is below 1.
-        weight, bias = case.params["weight_out"], case.params["bias_out"]
-        most = float(np.abs(weight).sum(axis=1).max() + np.abs(bias).max())
-        limit = 0.9 * np.log(float(np.finfo(case.dtype).max))
-        louder = case.dtype.type(limit / most if most > 0 else 1.0)
-        loud = replace(case, params={**case.params, "weight_out": weight * louder})
-    require(_judge_inside(subject, loud), "Large gradients are cut off")
-    return None  # its errors are those of no ordinary case
+        # By its own gradients, so that what is wrong at any size is no clipping. dh_n and dc_n too:
+        # what has an output after the last step alone takes no dy.
+        quiet, factor = replace(_plain(case), dh_n=case.dh_n, dc_n=case.dc_n), _LOUDER
+        loud = replace(quiet, **{name: getattr(case, name) * factor for name in _UPSTREAM})
+        small, large = (_gradients(subject.run(each)) for each in (quiet, loud))
+        budgets = [expected_of(subject, each)[1] for each in (quiet, loud)]
+        names = [name for name in small if name in budgets[0]]
+        require_shapes(names, budgets[0], small, large)
+        grown = {name: small[name] * factor for name in names}
+        limit = {name: budgets[0][name] * factor + budgets[1][name] for name in names}
+        require(compare_gradients({name: large[name] for name in names}, grown, limit), _AS_MUCH)
+        return None  # its errors are those of no ordinary case
+    # The output weights as large as a softmax without a shift survives: |h| is below 1.
+    weight, bias = case.params["weight_out"], case.params["bias_out"]
+    most = float(np.abs(weight).sum(axis=1).max() + np.abs(bias).max())
+    limit_of_exp = 0.9 * np.log(float(np.finfo(case.dtype).max))
+    factor = case.dtype.type(limit_of_exp / most if most > 0 else 1.0)
+    loud = replace(case, params={**case.params, "weight_out": weight * factor})
+    comparison = _judge_inside(subject, loud)
+    if comparison.verdict == "disagree" and _judge_inside(subject, case).verdict == "disagree":
+        require(comparison, "Wrong with large output weights, as with small ones")
+    require(comparison, "Large gradients are cut off")
+    return None
 
 
 def check_carried_state(subject: Subject, case: Case) -> Comparison | None:
