@@ -46,7 +46,9 @@ def require_of_use(context: typer.Context) -> None:
 def _require_of_compare(context: typer.Context) -> None:
     for name in ("engine", "save_every"):
         if is_given(context, name):
-            raise ValueError(f"{_word(name)} is for a training: --compare runs both, and saves none.")
+            raise ValueError(
+                f"{_word(name)} is for a training: --compare runs both engines and saves neither."
+            )
     if context.params["checkpoint"] is not None and not context.params["resume"]:
         raise ValueError("--checkpoint is beside --compare for --resume, which must be given too.")
 
