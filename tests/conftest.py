@@ -1,4 +1,4 @@
-"""Hypothesis profiles, `dev`, the default, and `ci`, chosen by HYPOTHESIS_PROFILE; the C++ LSTM."""
+"""Profiles, `dev`, the default, and `ci`, chosen by HYPOTHESIS_PROFILE; the C++ LSTM."""
 
 import os
 from pathlib import Path
@@ -21,12 +21,22 @@ settings.register_profile("dev", max_examples=12, **UNTIMED)
 # ci draws the same examples every time, so that a change is judged by the change alone; new
 # examples come from the runs of `dev`, which are random and remember what failed.
 settings.register_profile("ci", max_examples=60, derandomize=True, **UNTIMED)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
+settings.load_profile(PROFILE)
 
 judge.error_budget = remembering(judge.error_budget)
 
 pytest.register_assert_rewrite("agreement", "chromium", "pages", "planted")
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the whole suite, leave what is `thorough` to CI; a file that is named runs whole."""
+    if PROFILE == "ci" or not all(Path(each).is_dir() for each in config.args):
+        return
+    thorough = [item for item in items if item.get_closest_marker("thorough")]
+    config.hook.pytest_deselected(items=thorough)
+    items[:] = [item for item in items if item not in thorough]
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,7 @@ def allocate():
     return memory.peak()
 
 
+@pytest.mark.thorough
 def test_a_long_sequence_weighed_with_torch_in_it():
     """The process that recomputes has NumPy and manual_lstm alone, and more steps take more."""
     short, longer = (memory.long_sequence(steps, 8, "float64") for steps in (10, 200_000))

@@ -33,6 +33,7 @@ def test_truncation_inside_the_window_that_is_only_located(old: str, new: str, t
     assert mistake.wrong != mistake.right
 
 
+@pytest.mark.thorough
 def test_truncation_behind_a_loss_that_is_only_located() -> None:
     """The same where dh0 and dc0 are not returned, and every gradient is wrong."""
     line = "dh, dc = da @ self.Wh.T, dc * f"

@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pytest
 from test_diagnosis import by_name, subject_for
 from test_others import made
 
@@ -36,6 +37,7 @@ def in_turn(table: Table, head: str | None = None, known: Catalogue | None = Non
     return match_in_turn(subject, known or catalogue(head=head), evidence, 0, until)
 
 
+@pytest.mark.thorough
 def test_three_mistakes_of_which_one_is_not_named() -> None:
     """Mistakes of several lines, each of which hides behind the one before."""
     known = catalogue(head="linear")
@@ -46,6 +48,7 @@ def test_three_mistakes_of_which_one_is_not_named() -> None:
     assert found.residual < 1
 
 
+@pytest.mark.thorough
 def test_helper_with_the_wrong_sign_beside_a_wrong_line() -> None:
     """y (y - 1) for y (1 - y) in a function that three gates share, and another mistake."""
     known = catalogue(head="linear")

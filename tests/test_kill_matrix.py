@@ -149,6 +149,7 @@ def run(kill, monkeypatch, *arguments):
     return kill.script.main()
 
 
+@pytest.mark.thorough
 def test_a_matrix_that_prints_no_figures(kill, monkeypatch, capsys, tmp_path):
     """A sample runs through everything; the table fits in 80 columns, the JSON has it too."""
     monkeypatch.setattr(kill.others, "TOY", SMALLER)

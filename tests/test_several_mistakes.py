@@ -54,6 +54,7 @@ def test_planted_mistakes_are_named_together(
     assert re.fullmatch(r"(two|three) mistakes together: \d+ sets tried", told[-1])
 
 
+@pytest.mark.thorough
 def test_mistakes_are_sought_one_after_the_other_before_sets_of_them() -> None:
     """Thousands of sets tried where the walk backward meets the mistakes in turn."""
     known, told = catalogue(), list[str]()
@@ -69,7 +70,7 @@ def test_mistakes_are_sought_one_after_the_other_before_sets_of_them() -> None:
 @pytest.mark.parametrize(
     "identifiers",
     [
-        ("weight_hh[o].from g", "dz_g.1-y"),
+        pytest.param(("weight_hh[o].from g", "dz_g.1-y"), marks=pytest.mark.thorough),
         ("do.dc for dh", "dc.1-y"),
         ("weights.moved by one", "weight[o].from g"),  # both edit dweight_ih.o
     ],

@@ -43,6 +43,7 @@ def test_wrong_line_that_is_called_rounding(factor: str) -> None:
     assert OF_FLOAT32 not in diagnose(stacked(lines), seconds=0).located
 
 
+@pytest.mark.thorough
 def test_mistake_in_float32_that_is_called_rounding() -> None:
     """What is wrong in single precision alone, held against that precision's own rounding."""
     line = ("dx[t] = dz @ W", "dx[t] = dz @ W * np.float32(1.00001)")
@@ -87,6 +88,7 @@ def test_results_of_too_few_digits_that_are_taken_for_a_mistake() -> None:
     assert "with all their digits" in found.located
 
 
+@pytest.mark.thorough
 def test_a_case_in_float32_that_no_mistake_explains(monkeypatch: pytest.MonkeyPatch) -> None:
     """The case that failed, judged by float64's budget, or near by its digits alone."""
     plant(monkeypatch, _through_time, "dc = of_dc[0]", "dc = np.clip(of_dc[0], -0.5, 0.5)")

@@ -150,6 +150,7 @@ def test_a_case_in_which_float32_cannot_be_near_that_is_not_counted(study, monke
     assert {line.beyond for line in floor.total([found])} == {0}
 
 
+@pytest.mark.thorough
 def test_a_study_that_prints_no_figures(tmp_path):
     """The script runs, prints its tables, and writes the same figures as JSON."""
     target = tmp_path / "study.json"
