@@ -13,7 +13,7 @@ from torch_ref.diagnosis.backward.interpreter import gradients, solved
 from torch_ref.diagnosis.backward.quantities import quantities
 from torch_ref.diagnosis.mistakes.catalogue import Mistake, catalogue
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.checks import CHECKS
+from torch_ref.harness.check_list import CHECKS
 
 
 def given_to(form: str, examples: int) -> list[Case]:

@@ -7,7 +7,7 @@ import pytest
 
 import manual_lstm as ml
 from torch_ref.harness.campaign import check_implementation
-from torch_ref.harness.checks import CHECKS, not_applicable
+from torch_ref.harness.check_list import CHECKS, not_applicable
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.search import search

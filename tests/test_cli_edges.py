@@ -15,7 +15,7 @@ import manual_lstm
 from manual_lstm.checkpoint import load_checkpoint
 from torch_ref import Layout, load_case
 from torch_ref.harness.campaign import PART
-from torch_ref.harness.checks import CHECKS
+from torch_ref.harness.check_list import CHECKS
 from torch_ref.harness.exchange.files import read_case
 
 check_module = sys.modules["torch_ref.cli.check"]

@@ -9,7 +9,7 @@ from test_checks import changed, keeps_its_sum, mistaken, steals_dy, with_upstre
 
 import manual_lstm as ml
 from torch_ref.harness.campaign import check_implementation
-from torch_ref.harness.checks import CHECKS
+from torch_ref.harness.check_list import CHECKS
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.search import full_cases, search
 from torch_ref.harness.subject import subject_of

@@ -3,7 +3,7 @@
 import pytest
 
 from torch_ref import parametrize_with_checks
-from torch_ref.harness.checks import CHECKS
+from torch_ref.harness.check_list import CHECKS
 
 MODULE = """
 import manual_lstm

@@ -19,6 +19,7 @@ PLANTED = [
     ("decay of weight and bias * ", "0.01", None, None, "0.01 times the weight is added, of every"),
 ]
 MORE = [
+    ("dlogits.smoothed by ", "0.1", "linear", None, "smoothed targets: 0.1 of each is spread."),
     ("dz.clipped at ", "0.01", "bounded", "float32", "are clipped to [-0.01, 0.01] within the"),
     ("dh_carry.clipped at ", "0.1", None, None, "hands to t-1 is clipped to [-0.1, 0.1] within"),
     ("weight_hh.updated in the loop at ", "0.05", None, None, "a learning rate of 0.05 within"),

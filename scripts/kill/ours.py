@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kill.target import Target, mathematics
 from torch_ref import diagnose
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
-from torch_ref.harness.checks import CHECKS, not_applicable
+from torch_ref.harness.check_list import CHECKS, not_applicable
 from torch_ref.harness.search import search
 from torch_ref.harness.subject import subject_of
 

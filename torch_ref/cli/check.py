@@ -27,7 +27,8 @@ from torch_ref.diagnosis.blind_spots import Blindness, blind_spots
 from torch_ref.diagnosis.diagnose import Diagnosis, diagnose
 from torch_ref.diagnosis.maps import Maps, maps_of, maps_of_dump
 from torch_ref.harness.campaign import PART, CheckReport, check_implementation, crash_report
-from torch_ref.harness.checks import CHECKS, check_called_twice, check_shapes_and_dtypes
+from torch_ref.harness.check_list import CHECKS
+from torch_ref.harness.checks import check_called_twice, check_shapes_and_dtypes
 from torch_ref.harness.contract import Implementation
 from torch_ref.harness.dump import check_dump
 from torch_ref.harness.exchange.files import load_case
@@ -306,7 +307,7 @@ def _run(
 
 
 def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -> Diagnosis | None:
-    """What is wrong, where a gradient is and no check made it crash.
+    """What is wrong, where a gradient is and the first of the failed checks is no crash.
 
     Of an implementation whose answers cannot be read, if they can be with I = H.
     """
@@ -321,8 +322,8 @@ def _diagnosed(implementation: Implementation, report: CheckReport, seed: int) -
         failure.comparison is not None or failure.check == check_called_twice.__name__
         for failure in wrong
     )
-    crashed = [failure for failure in wrong if failure.error is not None]
-    if not numbers or any(failure.check not in report.raising for failure in crashed):
+    crashed = wrong[0].error is not None and wrong[0].check not in report.raising
+    if not numbers or crashed:
         return None
     simpler = report.scale is not None or report.clipping is not None
     simpler |= wrong[0].check == check_shapes_and_dtypes.__name__

@@ -173,7 +173,8 @@ def _seek(
         finding, so_far = _explain(subject, evidence, seed, until, tell)
     else:
         tell("the forward pass")
-        finding = explain_forward(subject, seed, until)
+        beside = [each.case for each in evidence if not each.forward_right]
+        finding = explain_forward(subject, seed, until, beside[:1])
     if finding is not None:
         return finding, ""
     located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
@@ -287,7 +288,8 @@ def _gather_unusual(subject: Subject, seed: int) -> list[Evidence]:
 
 def _misshapen(subject: Subject, seed: int) -> str:
     """What it raises in some case, or returns there in another shape; "" if nothing of the kind."""
-    from torch_ref.harness.checks import Check, check_shapes_and_dtypes
+    from torch_ref.harness.check_list import Check
+    from torch_ref.harness.checks import check_shapes_and_dtypes
     from torch_ref.harness.search import try_check
 
     for sizes in (*SIZES, *UNUSUAL):

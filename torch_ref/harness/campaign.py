@@ -11,14 +11,8 @@ import numpy as np
 from torch_ref.compare.errors import TensorError
 from torch_ref.harness.abilities import OUTPUTS
 from torch_ref.harness.answers import MalformedAnswer
-from torch_ref.harness.checks import (
-    CHECKS,
-    Check,
-    check_clipping,
-    check_forward,
-    not_applicable,
-    reasons_by_check,
-)
+from torch_ref.harness.check_list import CHECKS, Check, not_applicable, reasons_by_check
+from torch_ref.harness.checks import check_clipping, check_forward
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.crash_notes import crash_notes
 from torch_ref.harness.findings import Scale, find_clipping, find_scale

@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from torch_ref.harness.checks import (
-    CHECKS,
-    Check,
-    check_clipping,
-    not_applicable,
-    reasons_by_check,
-)
+from torch_ref.harness.check_list import CHECKS, Check, not_applicable, reasons_by_check
+from torch_ref.harness.checks import check_clipping
 from torch_ref.harness.contract import Implementation, as_implementation
 from torch_ref.harness.findings import find_clipping
 from torch_ref.harness.judge import Subject

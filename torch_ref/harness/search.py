@@ -16,7 +16,7 @@ from hypothesis.errors import HypothesisException
 from torch_ref.compare.errors import Comparison, TensorError
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.cases import sized_case
-from torch_ref.harness.checks import Check
+from torch_ref.harness.check_list import Check
 from torch_ref.harness.judge import Inconclusive, Subject
 from torch_ref.harness.program import MalformedResult
 from torch_ref.harness.required import CheckFailed

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from torch_ref.harness.check_list import Check
 from torch_ref.harness.checks import (
-    Check,
     check_batch_is_sum_of_members,
     check_carried_state,
     check_clipping,

@@ -75,7 +75,7 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
     if explained and not report.dtypes:  # nothing could be compared
         yield f"First of all: {report.failures[0].sentence} What is said here is of I = H."
     for failure in report.failures[0 if explained else 1 :]:
-        if failure.check in report.raising and failure.error is not None:
+        if failure.error is not None:
             yield f"{failure.check} fails: {failure.sentence}"
     for tensor in report.tensors:
         if tensor.worst_index is None:

@@ -1,4 +1,4 @@
-"""The forward pass as data: equations (1) to (8), (19), (24) and (25), a variant's, and wrong ones.
+"""The forward pass as data: equations (1) to (8), a variant's, and wrong ones.
 
 `mistakes.py` makes wrong lines of the right ones; `forward_outputs` computes either.
 """
@@ -10,10 +10,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.backward.table import SCALES, Sizes, Steps, steps_of
+from torch_ref.diagnosis.backward.table import Steps, steps_of
+from torch_ref.diagnosis.forward.losses import ORDERS, RIGHT_LOSS, LossLines, loss_of
 from torch_ref.diagnosis.forward.reshaped import as_read, as_returned
 from torch_ref.oracles.case import Case
-from torch_ref.oracles.equations import Arithmetic, Array, LossStep, loss_forward
+from torch_ref.oracles.equations import Arithmetic, Array
 from torch_ref.oracles.variant import STANDARD, Variant
 
 Joined = Literal["", "[W|U] on [h, x]", "[U|W] on [x, h]"]
@@ -60,11 +61,7 @@ class Lines:
         below: what a layer hands up: "h", "c", "h[t-1]", or "x" of its own. layer: whose weights
             are used, "own" or "lowest". start: whose h0 and c0, "own", "reversed" or for instance
             "h0 of the lowest", "h0 and c0 of the top".
-        head: what the output layer multiplies, "h", "c" or "h[t-1]".
-        bias_out: its factor. weight_out: "plain" or "transposed".
-        loss: a key of LOSSES. targets: a key of ORDERS. scale: keys of SCALES.
-        over: whose losses are added up, a key of PARTS. over_all: whether their sum is divided by
-            how many there are in all.
+        loss: those from h to the loss.
         reshaped: of arrays the name, and how each is read or returned, as `in_blocks` takes it.
         own, own_layers: the lines of some layers, as for a `Table`.
     """
@@ -85,14 +82,7 @@ class Lines:
     below: str = "h"
     layer: str = "own"
     start: str = "own"
-    head: str = "h"
-    bias_out: int = 1
-    weight_out: str = "plain"
-    loss: str = "-log p[target]"
-    targets: str = "[t]"
-    scale: tuple[str, ...] = ()
-    over: str = "all"
-    over_all: bool = False
+    loss: LossLines = RIGHT_LOSS
     reshaped: tuple[tuple[str, str], ...] = ()
     own: "Lines | None" = None
     own_layers: Steps = "none"
@@ -200,36 +190,6 @@ BEFORE: Mapping[str, Callable[[int, Array, Array, Array], Array]] = {
     "the other state after t=0": lambda t, own, start, other: other if t else own,
     "the other state at t=0": lambda t, own, start, other: own if t else other,
 }
-ORDERS: Mapping[str, Callable[[int, int], int]] = {
-    "[t]": lambda t, steps: t,
-    "[t-1]": lambda t, steps: (t - 1) % steps,
-    "[t+1]": lambda t, steps: (t + 1) % steps,
-    "[T-1-t]": lambda t, steps: steps - 1 - t,
-    "[0]": lambda t, steps: 0,
-    "[T-1]": lambda t, steps: steps - 1,
-}
-LOSSES: Mapping[str, Callable[[Arithmetic, LossStep], Array] | None] = {
-    "-log p[target]": None,  # of the logits, which does not overflow
-    "-p[target]": lambda a, s: -(s.p * s.hot),
-    "1 - p[target]": lambda a, s: a.rnd(s.hot - s.p * s.hot),
-    "(p - onehot)^2": lambda a, s: a.rnd(np.square(a.rnd(s.p - s.hot))),
-    "-log p[target] - log(1 - p) of the others": lambda a, s: (
-        -a.rnd(a.log(np.where(s.hot == 1, s.p, a.rnd(1 - s.p))))
-    ),
-    "-p log p": lambda a, s: -a.rnd(s.p * a.rnd(a.log(s.p))),
-}
-# Of which steps and of which sequences a loss may be.
-_ALL, _FIRST, _LAST = slice(None), slice(1), slice(-1, None)
-PARTS: Mapping[str, tuple[slice, slice]] = {
-    "all": (_ALL, _ALL),
-    "step T-1": (_LAST, _ALL),
-    "t=0": (_FIRST, _ALL),
-    "all steps but the last": (slice(-1), _ALL),
-    "all steps but t=0": (slice(1, None), _ALL),
-    "member B-1": (_ALL, _LAST),
-    "member 0": (_ALL, _FIRST),
-    "step T-1 of member B-1": (_LAST, _LAST),
-}
 
 
 def forward_outputs(
@@ -278,7 +238,7 @@ def forward_outputs(
         y = {"h": hs[1:], "c": cs[1:], "h[t-1]": hs[:-1], "h[T-1-t]": hs[:0:-1]}[lines.y]
         found["y"] = np.stack(y, axis=-3)
     else:
-        found["loss"] = _loss(w, hs, cs, case, lines, a)
+        found["loss"] = loss_of(w, hs, cs, case, lines.loss, a)
     return as_returned(found, lines.reshaped)
 
 
@@ -346,39 +306,3 @@ def _pre_activation(
     if line.b:
         z = a.rnd(z + line.bias_factor * blocks["b"][line.b][..., None, :])
     return a.rnd(z + line.plus) if line.plus else z
-
-
-def _loss(
-    w: Mapping[str, Array], hs: list[Array], cs: list[Array], case: Case, lines: Lines,
-    a: Arithmetic,
-) -> Array:  # fmt: skip
-    assert case.targets is not None
-    steps, batch = len(case.x), case.x.shape[-2]
-    head = {"h": hs[1:], "c": cs[1:], "h[t-1]": hs[:-1]}[lines.head]
-    targets = np.stack([case.targets[ORDERS[lines.targets](t, steps)] for t in range(steps)])
-    if "weight_out" in w:
-        weight = w["weight_out"]
-        if lines.weight_out == "transposed":
-            weight = np.swapaxes(weight, -1, -2)
-        w = {**w, "weight_out": weight, "bias_out": lines.bias_out * w["bias_out"]}
-    if lines.weight_out == "left out":
-        if hs[0].shape[-1] != w["weight_out"].shape[-2]:
-            raise ValueError("h is no class's logit: H is not V.")
-        w = {name: value for name, value in w.items() if not name.endswith("_out")}
-    these_steps, members = PARTS[lines.over]
-    head = [h[..., members, :] for h in head[these_steps]]
-    if not head:
-        return np.zeros(hs[0].shape[:-2])
-    count = len(head) * head[0].shape[-2]
-    loss, found = loss_forward(w, head, targets[these_steps][..., members], a)
-    line = LOSSES[lines.loss]
-    if line is not None:
-        every = [line(a, step).sum(axis=-1, keepdims=True) for step in found]
-        ones = [np.ones_like(each) for each in every]
-        loss = a.rnd(a.sum_over_steps(every, ones) / count)[..., 0, 0]
-    if lines.over_all:
-        loss = a.rnd(loss * (count / (steps * batch)))
-    sizes = Sizes(steps, batch, found[0].p.shape[-1], hs[0].shape[-1])
-    for scale in lines.scale:
-        loss = a.rnd(loss * a.number(SCALES[scale](sizes)))
-    return loss

@@ -11,9 +11,10 @@ from torch_ref.compare.budget import error_budget
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.backward.quantities import FLOAT64
 from torch_ref.diagnosis.evidence import FURTHER, SIZES, draw_case
-from torch_ref.diagnosis.forward.gate_mistakes import changed
+from torch_ref.diagnosis.forward.gate_mistakes import Found, changed
 from torch_ref.diagnosis.forward.lines import Lines, forward_lines, forward_outputs
-from torch_ref.diagnosis.forward.mistakes import ForwardMistake, forward_mistakes
+from torch_ref.diagnosis.forward.loss_mistakes import numbers_in_loss
+from torch_ref.diagnosis.forward.mistakes import ForwardMistake, forward_mistakes, listed
 from torch_ref.diagnosis.matching.one_part import LAYER_WORDS, layers_for
 from torch_ref.diagnosis.matching.single import Finding, half_the_digits
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
@@ -38,26 +39,28 @@ class _Answer:
     Attributes:
         case: what was really given, in float64. scale: of the loss, which may be a sum.
         outputs: "loss" or "y", "h_n", "c_n", those that it returns.
-        right: whether they are.
+        right: whether they are. off: how far rounding may move the loss, if it returns one.
     """
 
     case: Case
     scale: float
     outputs: Mapping[str, Array]
     right: bool
+    off: float
 
 
-def explain_forward(subject: Subject, seed: int, until: float) -> Finding | None:
+def explain_forward(
+    subject: Subject, seed: int, until: float, beside: Sequence[Case] = ()
+) -> Finding | None:
     """The mistake, or the two, that explain every output of every case; None if none do.
 
     Args:
+        beside: cases to be explained beside those that are drawn.
         until: when to give up, by time.perf_counter.
     """
-    answers = [
-        answer
-        for k, wanted in enumerate(_SIZES)
-        if (answer := _answer(subject, draw_case(subject, wanted, seed + k))) is not None
-    ]
+    cases = [draw_case(subject, wanted, seed + k) for k, wanted in enumerate(_SIZES)]
+    found_of = (_answer(subject, case) for case in (*cases, *beside))
+    answers = [answer for answer in found_of if answer is not None]
     wrong = [answer for answer in answers if not answer.right]
     if not wrong:
         return None
@@ -69,7 +72,8 @@ def explain_forward(subject: Subject, seed: int, until: float) -> Finding | None
     right = forward_lines(implementation.variant)
     bound = half_the_digits(subject)
     found: list[tuple[tuple[Mistake, ...], float]] = []
-    for several in (known, _in_some_layers(known, right, answers)):
+    with_numbers = listed(_numbers(right, wrong[0]))
+    for several in (known, _in_some_layers(known, right, answers), with_numbers):
         for each in several if not found else ():
             lines = each.edit(right)
             if all(_distance(lines, answer) <= bound for answer in wrong):
@@ -82,6 +86,12 @@ def explain_forward(subject: Subject, seed: int, until: float) -> Finding | None
         return None
     (mistakes, residual), *others = found
     return Finding(mistakes, residual, tuple(each for each, _ in others))
+
+
+def _numbers(right: Lines, answer: _Answer) -> Found:
+    if "loss" in answer.outputs:
+        loss = float(answer.outputs["loss"]) / answer.scale
+        yield from numbers_in_loss(right, answer.case, loss, answer.off / answer.scale)
 
 
 def _in_some_layers(
@@ -133,6 +143,7 @@ def _answer(subject: Subject, case: Case) -> _Answer | None:
         real.dloss / case.dloss,
         {name: np.asarray(value, np.float64) for name, value in outputs.items()},
         comparison.verdict == "agree",
+        float(allowed.get("loss", 0.0)),
     )
 
 

@@ -1,6 +1,7 @@
 """Mistakes in the forward pass: one line of it that is another, each with a sentence."""
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -19,12 +20,11 @@ from torch_ref.diagnosis.forward.gate_mistakes import (
 from torch_ref.diagnosis.forward.lines import (
     BEFORE,
     CELLS,
-    LOSSES,
     OUTS,
-    PARTS,
     Lines,
     forward_lines,
 )
+from torch_ref.diagnosis.forward.loss_mistakes import loss_mistakes
 from torch_ref.diagnosis.forward.reshaped import reshape_mistakes
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
 from torch_ref.oracles.variant import Variant
@@ -43,19 +43,6 @@ _ORDER_WORDS = {
     "[T-1-t]": "in the opposite order",
     "[0]": "that of t=0 at every step",
     "[T-1]": "that of the last step at every step",
-}
-_LOSS_SCALES = {
-    "T B": 'it is the sum over steps and batch, not their mean (meant so, it is reduction="sum")',
-    "T": "it is summed over the steps, not averaged",
-    "B": "it is summed over the batch, not averaged",
-    "1/T": "it is divided by T once too often",
-    "1/B": "it is divided by B once too often",
-    "1/(T B)": "it is divided by T B twice",
-    "1/V": "it is divided by V, over which no mean is taken",
-    "T/(T-1)": "it is divided by T - 1, not T",
-    "-1": "it has the wrong sign",
-    "2": "it is doubled",
-    "1/2": "it is halved",
 }
 
 
@@ -87,16 +74,26 @@ def forward_mistakes(
     found: dict[str, ForwardMistake] = {}
     outcomes = [right]
     sources = [_states(), _cells(right), gate_mistakes(right, pair)]
-    sources += [_peepholes(right), _stack(), *([_loss(head)] if head else []), _returned(head)]
+    sources += [
+        _peepholes(right),
+        _stack(),
+        *([loss_mistakes(head)] if head else []),
+        _returned(head),
+    ]
     sources += [one_for_several(right), _reshaped(head)]  # last, as pairs are tried in order
-    for identifier, sentence, number, wrong, should_be, edit in itertools.chain(*sources):
-        lines = edit(right)
-        if lines in outcomes:
-            continue
-        outcomes.append(lines)
-        mistake = Mistake(f"forward.{identifier}", capitalised(sentence), number, wrong, should_be)
-        found[identifier] = ForwardMistake(mistake, edit)
+    for each in listed(itertools.chain(*sources)):
+        lines = each.edit(right)
+        if lines not in outcomes:
+            outcomes.append(lines)
+            found[each.mistake.identifier] = each
     return tuple(found.values())
+
+
+def listed(found: Found) -> Iterator[ForwardMistake]:
+    """Wrong lines with what a finding tells of them."""
+    for identifier, sentence, number, wrong, should_be, edit in found:
+        mistake = Mistake(f"forward.{identifier}", capitalised(sentence), number, wrong, should_be)
+        yield ForwardMistake(mistake, edit)
 
 
 def _states() -> Found:
@@ -282,50 +279,3 @@ def _reshaped(head: str | None) -> Found:
         first, _, _ = names.partition(" and ")
         wrong, should_be = (f"{first} = {call}({first})" for call in ("reshape", "transpose"))
         yield f"{names}.{how}", sentence, number, wrong, should_be, edit
-
-
-def _loss(head: str) -> Found:
-    for scale, words in _LOSS_SCALES.items():
-        line = "loss = " + (f"loss * {scale}" if "1/" not in scale else f"loss / {scale[2:]}")
-        sentence = f"the loss is right but for a factor: {words}."
-        edit = changed(scale=(scale,))
-        yield f"loss * {scale}", sentence, "(25)", line, "loss = mean(-log p[target])", edit
-    for loss in LOSSES:
-        sentence = f"the loss is that of {loss}, not of -log p[target]."
-        edit = changed(loss=loss)
-        line = f"loss = mean({loss})"
-        yield f"loss.{loss}", sentence, "(25)", line, "loss = mean(-log p[target])", edit
-    for over in list(PARTS)[1:]:
-        for over_all, mean in ((False, ""), (True, ", divided by T B")):
-            line = f"sum(-log p[target] of {over}) / (T B)"
-            yield (
-                f"loss over {over}{mean}",
-                f"the loss is that of {over} only{mean}.",
-                "(25)",
-                f"loss = {line if over_all else f'mean(-log p[target] of {over})'}",
-                "loss = mean(-log p[target])",
-                changed(over=over, over_all=over_all),
-            )
-    for order in ("[t-1]", "[t+1]", "[T-1-t]"):
-        sentence = f"the targets are read at another step: {_ORDER_WORDS[order]}."
-        edit = changed(targets=order)
-        yield f"targets{order}", sentence, "(25)", f"targets{order}", "targets[t]", edit
-    for h in ("c", "h[t-1]"):
-        sentence = f"the head is given {h} where it needs h[t]."
-        yield f"head.{h}", sentence, "(19)", f"logits of {h}", "logits of h[t]", changed(head=h)
-    sentence = "every layer hands up c where it must hand up h, the top one to the head."
-    edit = changed(head="c", below="c")
-    yield "head and stack.c", sentence, "(8)", "x[t] = c[t] of the layer below", "... = h[t]", edit
-    if head == "linear":
-        right = "logits = weight_out @ h[t] + bias_out"
-        for edit, identifier, sentence, line in (
-            (changed(bias_out=0), "bias_out.left out", "bias_out is not added.",
-             "logits = weight_out @ h[t]"),
-            (changed(bias_out=2), "bias_out * 2", "bias_out is added twice.",
-             "logits = weight_out @ h[t] + 2 * bias_out"),
-            (changed(weight_out="transposed"), "weight_out.transposed",
-             "weight_out is transposed.", "logits = weight_out.T @ h[t] + bias_out"),
-            (changed(weight_out="left out"), "weight_out.left out",
-             "the head is left out: the softmax is taken of h itself.", "logits = h[t]"),
-        ):  # fmt: skip
-            yield identifier, sentence, "(19)", line, right, edit

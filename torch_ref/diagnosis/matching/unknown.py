@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from torch_ref.diagnosis.backward.render import render_difference
-from torch_ref.diagnosis.backward.table import Table
+from torch_ref.diagnosis.backward.table import Factor, Table
 from torch_ref.diagnosis.backward.words import FUNCTION_WORDS
 from torch_ref.diagnosis.evidence import Evidence, budget_by, predicted
 from torch_ref.diagnosis.matching.single import near, share_used
@@ -76,6 +76,18 @@ def families(known: Catalogue) -> Iterator[Family]:
             yield Family(name.removesuffix("1.0"), told, _decaying(wrong))
     for needed, name in HELPERS.items():
         yield Family(f"{name}' * ", helper_words(needed), partial(_helped, known.table, needed))
+    if "dlogits" in known.table.equations:
+        told = "The gradient at the softmax is that of smoothed targets: {} of each is spread."
+        yield Family("dlogits.smoothed by ", told, partial(_smoothed, known.table))
+
+
+def _smoothed(right: Table, number: Number) -> Table:
+    """(26) with a share of each one-hot row spread over all classes."""
+    p, hot = right["dlogits"].terms
+    kept = replace(hot, scale=(*hot.scale, str(1 - number)))
+    each = Factor("onehot", function="1 for each")
+    spread = replace(hot, factors=(each,), scale=(*hot.scale, "1/V", str(number)))
+    return right.with_equation(replace(right["dlogits"], terms=(p, kept, spread)))
 
 
 def _helped(right: Table, needed: str, number: Number) -> Table:

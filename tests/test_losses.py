@@ -1,0 +1,89 @@
+"""Losses that are not the mean of -log p[target], each in a model of its own, and named."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from test_diagnosis import named
+
+import manual_lstm as ml
+from torch_ref import Implementation, check_implementation
+from torch_ref.harness.check_list import Check
+from torch_ref.harness.checks import check_clipping, check_improbable_target
+from torch_ref.harness.search import search
+from torch_ref.harness.subject import subject_of
+
+SOFTMAX = "p = np.exp(z - z.max(-1, keepdims=True)); p /= p.sum(-1, keepdims=True)"
+LOSS = "loss = -np.log((p * hot).sum(-1)).mean()"
+
+
+def model(softmax: str = SOFTMAX, loss: str = LOSS) -> Callable[..., Any]:
+    """The LSTM with a linear head, its softmax and its loss as these lines have them."""
+
+    def loss_and_grads(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
+        lstm = {name: value for name, value in params.items() if not name.endswith("_out")}
+        (y, _, _), pullback = ml.vjp(lstm, x, h0, c0)
+        z = y @ params["weight_out"].T + params["bias_out"]
+        hot = np.eye(z.shape[-1], dtype=z.dtype)[targets]
+        names = {"np": np, "z": z, "hot": hot}
+        with np.errstate(all="ignore"):
+            exec(softmax, names)
+            exec(loss, names)
+        dlogits = (names["p"] - hot) / targets.size
+        gradients = pullback(dlogits @ params["weight_out"], None, None)
+        gradients["dweight_out"] = np.einsum("tbv,tbh->vh", dlogits, y)
+        gradients["dbias_out"] = dlogits.sum((0, 1))
+        return x.dtype.type(names["loss"]), gradients
+
+    return loss_and_grads
+
+
+WRONG = [
+    ("p = np.exp(z); p /= p.sum(1, keepdims=True)", LOSS, "softmax over the batch"),
+    (SOFTMAX.replace("p.sum(-1", "p.sum(1"), LOSS,
+     "softmax over the batch, behind the shift by each row's largest"),
+    ("p = np.exp(z); p /= p.sum(0, keepdims=True)", LOSS, "softmax over the steps"),
+    ("p = np.exp(z); p /= p.sum()", LOSS, "softmax over classes, steps and batch"),
+    ("p = np.exp(z); p /= p.sum((1, 2), keepdims=True)", LOSS,
+     "softmax over the classes and the batch"),
+    (SOFTMAX, LOSS.replace("sum(-1)", "sum(-1) + 1e-8"), "loss.-log(p[target] + 1e-08)"),
+    (SOFTMAX, "loss = -np.log(np.clip((p * hot).sum(-1), 1e-7, 1 - 1e-7)).mean()",
+     "loss.-log(clip(p[target], 1e-07, 1 - 1e-07))"),
+    (SOFTMAX, LOSS.replace("log", "log2"), "loss.-log2 p[target]"),
+    (SOFTMAX, f"{LOSS} * 1.7", "loss * 17/10"),
+    (SOFTMAX, "loss = -((hot * 0.9 + 0.1 / hot.shape[-1]) * np.log(p)).sum(-1).mean()",
+     "loss.smoothed by 1/10"),
+]  # fmt: skip
+
+
+def test_a_model_that_is_none() -> None:
+    """The model that the lines are planted into is right without them."""
+    assert check_implementation(model(), examples=20).verdict == "agree"
+
+
+@pytest.mark.parametrize(("softmax", "loss", "identifier"), WRONG)
+def test_loss_that_is_only_located(softmax: str, loss: str, identifier: str) -> None:
+    """A softmax over other axes, or a loss with something added, is named by its line."""
+    assert named(model(softmax, loss), seconds=0) == [f"forward.{identifier}"]
+
+
+def test_least_probability_that_is_not_told() -> None:
+    """In no ordinary case does `max(p, eps)` change a loss: the improbable target tells eps."""
+    floor = model(SOFTMAX, LOSS.replace("(p * hot).sum(-1)", "np.maximum((p * hot).sum(-1), 1e-8)"))
+    report = check_implementation(floor, examples=40)
+    (failure,) = report.failures
+    assert failure.check == "check_improbable_target"
+    assert "as of log(max(p, 1e-08)) or log(p + 1e-08)" in failure.sentence
+
+
+@pytest.mark.parametrize("loss", [LOSS, "loss = (p * hot).sum(-1).mean()"])
+def test_wrong_loss_that_is_called_clipping(loss: str) -> None:
+    """Gradients that are right, and those that are wrong at any size, are not cut off."""
+    softmax = SOFTMAX if loss != LOSS else SOFTMAX + "; p = p * 1.5"
+    subject = subject_of(Implementation("mine", loss_and_grads=model(softmax, loss)))
+    found = search(Check(check_clipping, {"T": (1, 4)}), subject, 4, 0, shrink=False)
+    assert found.failure is None or "cut off" not in found.failure.sentence
+    assert (found.failure is None) == (loss != LOSS)
+    improbable = Check(check_improbable_target, {"T": (1, 4), "L": 1})
+    assert search(improbable, subject, 4, 0, shrink=False).failure is not None
