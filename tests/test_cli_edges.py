@@ -31,6 +31,16 @@ def vjp(params, x, h0, c0):
     outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
     return outputs, lambda *upstream: {"d\\x1b[31mx": 1, **pullback(*upstream)}
 """,
+    "wrong_and_raising": """
+import manual_lstm
+def vjp(params, x, h0, c0):
+    outputs, pullback = manual_lstm.vjp(params, x, h0, c0)
+    def wrong(dy, dh_n, dc_n):
+        if max(map(abs, dy.flat)) > 1e5:
+            raise ValueError("that is too loud")
+        return pullback(dy, dh_n, 0 * dc_n)
+    return outputs, wrong
+""",
 }
 TRAIN = ("train", "--inputs", 2, "--steps", 4, "--windows", 3)
 SMALL = ("--steps", 2, "--inputs", 2)
@@ -49,6 +59,15 @@ def refused(run, *words):
     status, out, err = run(*words)
     assert (status, out, err.count("\n")) == (2, "", 1), (status, out, err)
     return err.removeprefix("manual-lstm: ").rstrip("\n")
+
+
+def test_a_crash_in_one_check_that_hides_what_the_others_show(command, tmp_path):
+    """What is wrong in ordinary cases is named beside the crash where the upstream is loud."""
+    (tmp_path / "mine.py").write_text(MODULES["wrong_and_raising"])
+    status, out, _ = command("check", "mine:vjp", "--examples", 40)
+    assert status == 3
+    assert "dc_n, the upstream gradient of c_n, is ignored." in out
+    assert "check_clipping fails: It raises ValueError: that is too loud" in " ".join(out.split())
 
 
 @pytest.mark.parametrize(

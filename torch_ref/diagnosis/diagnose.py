@@ -153,9 +153,9 @@ def _nothing_returned(evidence: Sequence[Evidence]) -> str:
     if not gradients or any(value.any() for value in gradients):
         return ""
     return (
-        "Every gradient is exactly 0 in every case: is the LSTM run, is what it computes returned, "
-        "is a factor such as 1 / (T B) computed in whole numbers, or is all multiplied by a carry "
-        "that begins with 0?"
+        "Every gradient is exactly 0 in every case: is the LSTM run, is dy added to h's gradient, "
+        "is what it computes returned, is a factor such as 1 / (T B) computed in whole numbers, or "
+        "is all multiplied by a carry that begins with 0?"
     )
 
 
