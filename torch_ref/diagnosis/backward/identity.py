@@ -148,10 +148,15 @@ def field_points(
         if variant.peepholes:
             layer |= {f"w_c{gate}": draw(1, 1, hidden) for gate in PEEPHOLES.values()}
         layers.append(layer)
+    for layer in layers:
+        layer["c_top"] = layers[-1]["c"]
     dh_n, dc_n = (draw(count, 1, batch, hidden) * beyond for _ in range(2))
     of_loss = {
         "p": draw(steps, batch, classes),
         "onehot": draw(steps, batch, classes),
+        "onehot_any": np.broadcast_to(draw(1, 1, classes), (steps, batch, classes)),
+        "logits": draw(steps, batch, classes),
+        "x_in": layers[0]["x"],
         "dloss": draw(1, 1, 1),
     }
     return Quantities(

@@ -39,6 +39,10 @@ def _reciprocal(a: Arithmetic, y: Array) -> Array:
     return a.tanh(a.tanh(y)) if y.dtype.kind == "i" else a.rnd(1 / y)
 
 
+def _logarithm(a: Arithmetic, y: Array) -> Array:
+    return a.tanh(a.sigmoid(y)) if y.dtype.kind == "i" else a.log(y)  # as _reciprocal
+
+
 def _class_number(a: Arithmetic, y: Array) -> Array:
     """The number of a one-hot row's class, in the place of each of its elements."""
     weighted = a.rnd(y * a.number(np.arange(y.shape[-1])))
@@ -92,6 +96,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "s(1-s), s = sigmoid(y)": lambda a, y: _sigmoid_derivative(a, a.sigmoid(y)),
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
+    "log(y)": _logarithm,
     "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
     "1 for each": lambda a, y: np.broadcast_to(a.number(np.ones(1)), y.shape),
     "its class": _class_number,
@@ -140,14 +145,14 @@ def joined_inputs(env: Mapping[str, Array], name: str) -> Array:
 
 
 def beside_layers(layer: Env, below: Sequence[Env]) -> Env:
-    """What of a layer's neighbours may be taken for its own: of the lowest h, and h[t-1] for x.
+    """What of a layer's neighbours may be taken for its own: of the lowest h and c, h[t-1] for x.
 
     Args:
         layer: its forward quantities. below: those of the layers below it, from the lowest.
     """
     lowest = below[0] if below else layer
     before = below[-1]["h"][..., :-1, :, :] if below else layer["x"]
-    return {"h_lowest": lowest["h_out"], "x_before": before}
+    return {"h_lowest": lowest["h_out"], "c_lowest": lowest["c"], "x_before": before}
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,8 @@ class Quantities:
         layers: of each layer the gates, "c_out", "x", "z_i", ... (..., T, B, H), "c" and "h"
             (..., T + 1, B, H), the state before the first step at index 0.
         weights: by name. dh_n, dc_n: of each layer (..., 1, B, H).
-        loss: "p" and "onehot" (..., T, B, V) and "dloss" (1, 1, 1), or {}.
+        loss: "p", "onehot", "onehot_any" of all steps and members, "logits" (..., T, B, V), "x_in",
+            the lowest layer's x, and "dloss" (1, 1, 1); or {}.
         dy: (..., T, B, H), or None.
         outputs: "y" or "loss", "h_n", "c_n" and "z".
         variant: the cell.
@@ -216,6 +222,14 @@ def computed_again(q: Quantities, k: int, how: Again, a: Arithmetic) -> dict[str
     return layer
 
 
+def _logits(weights: Mapping[str, Array], y: Sequence[Array], a: Arithmetic) -> Array:
+    h = np.stack(y, axis=-3)  # (..., T, B, H)
+    if "weight_out" not in weights:
+        return h
+    weight = np.swapaxes(weights["weight_out"], -1, -2)[..., None, :, :]
+    return a.rnd(a.matmul(h, weight) + weights["bias_out"][..., None, None, :])
+
+
 def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) -> Quantities:
     """The forward pass of a case; see `equations.solve` for `a` and `lead`."""
 
@@ -244,6 +258,8 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
             peephole = weights[f"{name}_l{k}"][..., None, None, :]
             layer[f"w_c{gate}"] = np.broadcast_to(peephole, (*lead, *peephole.shape))
         layers.append(layer)
+    for layer in layers:
+        layer["c_top"] = layers[-1]["c"]
     outputs = {
         "h_n": np.stack(forward.h_n, axis=-3),
         "c_n": np.stack(forward.c_n, axis=-3),
@@ -257,6 +273,10 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         loss["p"] = np.stack([s.p for s in steps_of_loss], axis=-3)
         hot = np.stack([s.hot for s in steps_of_loss], axis=-3)
         loss["onehot"] = np.broadcast_to(hot, loss["p"].shape)
+        of_any = hot.max(axis=(-3, -2), keepdims=True)
+        loss["onehot_any"] = np.broadcast_to(of_any, loss["p"].shape)
+        loss["logits"] = _logits(weights, forward.y, a)
+        loss["x_in"] = layers[0]["x"]
         loss["dloss"] = a.number(np.full((1, 1, 1), case.dloss))
     count, batch = len(case.x), case.x.shape[-2]
     hidden = case.h0.shape[-1]

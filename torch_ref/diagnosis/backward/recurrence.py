@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -51,10 +52,13 @@ def recur(
     env: dict[str, Array],
     k: int,
     beside: tuple[Table, Loop] | None = None,
+    received: Mapping[str, Sequence[Array | None]] = MappingProxyType({}),
 ) -> Loop:
     """The loop over the steps of layer k; puts the whole of each gradient in env.
 
-    `beside` is another table's loop over the same forward quantities and upstream gradients.
+    Args:
+        beside: another table's loop over the same forward quantities and upstream gradients.
+        received: of "dh_carry" or "dc_carry" what each step takes in the place of its own, or None.
     """
     steps, shape = q.sizes.T, env["dy"].shape[:-3] + env["dy"].shape[-2:]
     zero = np.zeros(shape, env["dy"].dtype)
@@ -76,6 +80,9 @@ def recur(
     changed: dict[Weight, Array] = {}
     order = range(steps) if table.forwards else reversed(range(steps))
     for t in order:
+        for carry, of_steps in received.items():
+            taken = of_steps[t]
+            now[carry] = now[carry] if taken is None else taken
         for target, terms in compiled.items():
             total: Array | None = None
             for term in terms:

@@ -58,6 +58,7 @@ _FUNCTIONS = {
     "of the previous unit": "{y} of unit j-1",
     "of the first unit": "{y} of unit 0",
     "how many": "{y}.shape[-1]",
+    "log(y)": "log({y})",
     **dict.fromkeys(RESHAPED, "reshape({y})"),
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
@@ -80,6 +81,10 @@ _ALIASES = {
     "c_new": "c",
     "h_lowest": "h of the lowest layer",
     "x_before": "h[t-1] of the layer below",
+    "c_lowest": "c of the lowest layer",
+    "c_top": "c of the top layer",
+    "onehot_any": "onehot of every t and b",
+    "x_in": "x[t]",
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }
@@ -122,6 +127,13 @@ def render_difference(wrong: Table, right: Table, variant: Variant) -> tuple[str
         name, what = wrong.one_array[0]
         line = f"{name} {'=' if what == 'lowest' else '+='} ... in one array for every layer"
         return line, f"{name} += ... in an array of its own", "(18)"
+    if wrong.carries:
+        carry, how = wrong.carries[0]
+        slot = {"one for all": "", "the top layer's": "[-1]", "the lowest layer's": "[0]"}
+        number = "(9)" if carry == "dh_carry" else "(11)"
+        if how in slot:
+            return f"... + {carry}{slot[how]}", f"... + {carry}[k]", number
+        return f"{carry}[{-1 if 'top' in how else 0}] = ...", f"{carry}[k] = ...", number
     if wrong.reshaped:
         name, _ = wrong.reshaped[0]
         number = {"dh0": "(16b)", "dc0": "(16a)", "dx": "(17)"}.get(name, "(18)")
@@ -218,6 +230,8 @@ def _weight(weight: Weight) -> str:
         matrices, where = weight.columns.split(" ", 1)
         return f"[{matrices}]{block} {where}"
     of = "" if weight.layer == "own" else f" of the {weight.layer} layer"
+    if weight.altered == "row sums":
+        return f"diag({weight.name}{block}.sum(axis=1))"
     if " to " in weight.altered:
         return f"reshape({weight.name}{block})"
     if weight.altered:

@@ -39,6 +39,13 @@ OtherLayer = Literal["lowest", "top"]
 Layer = Literal["own"] | OtherLayer
 Edge = Literal["wrap", "clamp", "zero"]
 AllLayers = Literal["sum", "so far", "lowest"]
+Carrying = Literal[
+    "one for all",
+    "the top layer's",
+    "the lowest layer's",
+    "kept as the top layer's",
+    "kept as the lowest layer's",
+]
 Columns = Literal[
     "",
     "W|U from the first",
@@ -59,6 +66,7 @@ Altered = Literal[
     "(M, N) to (N, M)",
     "block (N, M) to (M, N)",
     "block (M, N) to (N, M)",
+    "row sums",
 ]
 
 
@@ -151,11 +159,11 @@ class Factor:
     """A quantity at a step.
 
     Attributes:
-        name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c
-            without h0 and c0), "c_out" (what o multiplies), "h_lowest" and "x_before" (the lowest
-            layer's h, the h[t-1] of the layer below),
-            "x", "z_i", ..., "dy", "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the
-            layer above), "w_ci", ..., "p", "onehot", "dloss", "one", a key of
+        name: "i", "f", "g", "o", "c", "h", "h_out" and "c_new" (h and c without h0 and c0), "c_out"
+            (what o multiplies), "h_lowest", "c_lowest", "c_top" and "x_before" (the lowest layer's
+            h, that and the top one's c, the h[t-1] of the layer below), "x", "z_i", ..., "dy",
+            "dh_n", "dc_n", "dh_above" and "dc_above" (dh0 and dc0 of the layer above), "w_ci", ...,
+            "p", "onehot", "dloss" and what else `Quantities.loss` has, "one", a key of
             `quantities.JOINED`, or a gradient of the table.
         shift: c and h at t are those after step t, so c[t-1] has the shift -1.
         function: of the quantity, a key of `quantities.FUNCTIONS`.
@@ -192,7 +200,8 @@ class Weight:
     last or the first one, or as the last or the first column of a block that starts one column
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
     side. `layer` says of which layer the weight is. `altered` takes a column for zero, or for each
-    column the sum of those up to it, or reshapes the whole matrix or the block.
+    column the sum of those up to it, or reshapes the whole matrix or the block, or has the sum of
+    each row on the diagonal.
     """
 
     name: str
@@ -253,6 +262,8 @@ class Table:
         one_array: of gradients what their names begin with, and what every layer's is where one
             array stands for all of them: the sum of the layers, what is the sum when the layer is
             done, or the lowest layer's.
+        carries: of "dh_carry" or "dc_carry" by what a layer takes for its own, in a loop over the
+            layers, from the top, within that over the steps.
         own, own_layers: the table of some layers, from the lowest up as from the first step, in
             the place of this one.
     """
@@ -266,6 +277,7 @@ class Table:
     decayed: tuple[str, ...] = ()
     reshaped: tuple[tuple[str, str], ...] = ()
     one_array: tuple[tuple[str, AllLayers], ...] = ()
+    carries: tuple[tuple[str, Carrying], ...] = ()
     own: "Table | None" = None
     own_layers: Steps = "none"
 

@@ -83,6 +83,10 @@ def block(q: Quantities, weight: Weight, k: int, a: Arithmetic) -> Array:
         array = a.rnd(array) if array.dtype.kind == "i" else array
     elif weight.altered.startswith("block "):
         array = RESHAPED[weight.altered.removeprefix("block ")](array)
+    elif weight.altered == "row sums":
+        rows = array.sum(axis=-1)
+        rows = a.rnd(rows) if array.dtype.kind == "i" else rows
+        array = rows[..., None] * np.eye(rows.shape[-1], dtype=rows.dtype)
     elif weight.altered.startswith("without"):
         array = array.copy()
         array[..., 0 if weight.altered == "without the first" else -1] = 0

@@ -12,6 +12,7 @@ from fractions import Fraction
 from torch_ref.diagnosis.backward.table import (
     Again,
     AllLayers,
+    Carrying,
     Edge,
     Factor,
     Layer,
@@ -156,6 +157,11 @@ def decaying(names: tuple[str, ...], rate: Fraction) -> Edit:
 def in_one_array(name: str, what: AllLayers) -> Edit:
     """Give all layers one array for a gradient."""
     return lambda table: replace(table, one_array=(*table.one_array, (name, what)))
+
+
+def carrying(carry: str, how: Carrying) -> Edit:
+    """Let the layers take, or keep, what is carried from step to step as another layer's."""
+    return lambda table: replace(table, carries=(*table.carries, (carry, how)))
 
 
 def returned(name: str, how: str) -> Edit:

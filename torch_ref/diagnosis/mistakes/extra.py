@@ -2,22 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 from manual_lstm.params import GATES
-from torch_ref.diagnosis.backward.table import DERIVATIVE, Factor, Table, Term
+from torch_ref.diagnosis.backward.table import DERIVATIVE, KINDS, OUTER, Factor, Table, Term, Weight
 from torch_ref.diagnosis.backward.words import GATE_WORDS, TARGET_WORDS, capitalised, name_of
 from torch_ref.diagnosis.mistakes.edits import (
     ONE,
     Edit,
     Place,
     change,
+    clipped,
     exchanged,
     factor,
     outer,
     plus,
     times,
     together,
+    weight,
 )
 from torch_ref.oracles.variant import Variant
 
@@ -36,6 +38,10 @@ def extra_mistakes(table: Table, variant: Variant) -> Found:
     yield from _after_the_weight(variant)
     yield from _one_side()
     yield from _peepholes(table)
+    yield from _carries(table)
+    yield from _two_gates()
+    yield from _row_sums()
+    yield from _of_h(squashes)
 
 
 def _factors(table: Table, squashes: bool) -> Found:
@@ -222,4 +228,85 @@ def _peepholes(table: Table) -> Found:
             f"weight_c{one} and weight_c{other}.exchanged",
             f"The gradients of the peepholes of {one} and {other} are exchanged.",
             exchanged(f"dweight_c{one}", f"dweight_c{other}"),
+        )
+
+
+def _carries(table: Table) -> Found:
+    """Ones for zeros before the last step; one limit for what is handed on of h and of c."""
+    state = "dc_total" if "dc_total" in table.equations else "dc"
+    ones = {
+        "h": plus("dh", Term((ONE,), steps="last")),
+        "c": plus(state, Term((ONE,), steps="last")),
+    }
+    for names in (("h",), ("c",), ("h", "c")):
+        what = " and ".join(f"d{name}" for name in names)
+        yield (
+            f"{what}.begins with ones",
+            f"What is carried of {what} is 1 before the last step where it must be 0, or dh_n and "
+            "dc_n.",
+            together(*(ones[name] for name in names)),
+        )
+    for limit in (1, 5):
+        yield (
+            f"dh_carry and dc_carry.clipped at {limit}",
+            f"What the gradients of h and c hand to t-1 is clipped to [-{limit}, {limit}], both "
+            "within the loop.",
+            together(clipped("dh_carry", limit), clipped("dc_carry", limit)),
+        )
+
+
+def _two_gates() -> Found:
+    """`db["f"] = db["i"]`: one array in which two gates' sums are added up."""
+    for (one, other), kinds in product(
+        combinations(GATES, 2), (("weight_ih",), ("weight_hh",), ("bias",), KINDS[:3])
+    ):
+        edits = [
+            plus(f"d{kind}.{gate}", Term((Factor(f"dz_{added}"),), outer=OUTER[kind]))
+            for kind in kinds
+            for gate, added in ((one, other), (other, one))
+        ]
+        of = (
+            "every weight"
+            if len(kinds) > 1
+            else TARGET_WORDS[kinds[0]].removeprefix("the gradient of ")
+        )
+        yield (
+            f"{'weights' if len(kinds) > 1 else kinds[0]}.{one} and {other} share one array",
+            f"The gradient of {of} has one array for the gates {one} and {other}: each has the sum "
+            "of both.",
+            together(*edits),
+        )
+
+
+def _row_sums() -> Found:
+    """`dh[k] += dz[k] * U[k][j]` in a loop over j: the unit that is summed is the wrong one."""
+    for gates in (GATES, *((gate,) for gate in GATES)):
+        of = "" if len(gates) > 1 else f"{GATE_WORDS[gates[0]]}'s part of "
+        yield (
+            f"dh_carry.row sums{'' if len(gates) > 1 else f' of {gates[0]}'}",
+            capitalised(
+                f"{of}what h's gradient hands to t-1 is dz times the sum of its own row of "
+                "weight_hh: the loop adds up over the other index."
+            ),
+            together(
+                *(
+                    weight(
+                        Place("dh_carry", GATES.index(gate)),
+                        Weight("weight_hh", gate, altered="row sums"),
+                    )
+                    for gate in gates
+                )
+            ),
+        )
+
+
+def _of_h(squashes: bool) -> Found:
+    """`dh * h * (1 - h)`, of dh * tanh(c) * o * (1 - o) with h for o tanh(c)."""
+    if squashes:
+        derivative = (Factor("o"), Factor("h_out", function="1-y"))
+        yield (
+            "dz_o.o (1-h)",
+            "The gradient before the output gate's activation has the factor 1 - h[t] where it "
+            "needs 1 - o.",
+            change(Place("dz_o"), factors=(Factor("do"), *derivative)),
         )

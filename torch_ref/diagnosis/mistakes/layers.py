@@ -1,13 +1,14 @@
 """A stack that is joined wrongly: what a layer hands to the one below, and takes of another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.render import joined
-from torch_ref.diagnosis.backward.table import Factor, OtherLayer, Term, Weight
+from torch_ref.diagnosis.backward.table import Carrying, Factor, OtherLayer, Term, Weight
 from torch_ref.diagnosis.mistakes.edits import (
     Edit,
     Place,
+    carrying,
     factor,
     keeping,
     only_at,
@@ -18,6 +19,16 @@ from torch_ref.diagnosis.mistakes.edits import (
 )
 
 Found = Iterator[tuple[str, str, Edit]]
+
+
+_CARRYING: Mapping[Carrying, str] = {
+    "one for all": "in one array for all layers, as of [zeros] * L: each takes what the layer above "
+    "it has just handed on",
+    "the top layer's": "read as the top layer's, by every layer",
+    "the lowest layer's": "read as the lowest layer's, by every layer",
+    "kept as the top layer's": "kept as the top layer's, by every layer",
+    "kept as the lowest layer's": "kept as the lowest layer's, by every layer",
+}
 
 
 def layer_mistakes() -> Found:
@@ -86,6 +97,20 @@ def layer_mistakes() -> Found:
             factor(Place("dc_begin"), 0, Factor("dc_n", layer=1)),
         ),
     )
+    for how, words in _CARRYING.items():
+        for carried in (("dh_carry",), ("dc_carry",), ("dh_carry", "dc_carry")):
+            what = joined([each.removesuffix("_carry") for each in carried])
+            yield (
+                f"stack.{what} carried, {how}",
+                f"What is carried of {what} from step to step is {words}.",
+                together(*(carrying(each, how) for each in carried)),
+            )
+    for layer in of:
+        yield (
+            f"stack.df with c of the {layer} layer",
+            f"The forget gate's gradient takes c[t-1] of the {layer} layer, in every layer.",
+            factor(Place("df"), 1, Factor(f"c_{layer}", -1)),
+        )
     both = (("dh_begin", "dh_above"), ("dc_begin", "dc_above"))
     for kept, words in ((both, "dh and dc"), (both[:1], "dh"), (both[1:], "dc")):
         yield (

@@ -116,6 +116,28 @@ def loss_mistakes(head: str, beyond: bool) -> Found:
         ),
         function(HOT, 0, "of any member"),
     )
+    yield (
+        "dlogits.onehot of any step and member",
+        capitalised(
+            f"{words} has 1 subtracted at the targets of every step and sequence, as of "
+            "d[:, :, targets] -= 1, not at its own alone."
+        ),
+        factor(HOT, 0, Factor("onehot_any")),
+    )
+    yield (
+        "dlogits.onehot(input)",
+        capitalised(f"{words} has 1 subtracted at the input's class, not at the target's."),
+        factor(HOT, 0, Factor("x_in")),
+    )
+    for name, taken in (
+        ("log p", Factor("p", function="log(y)")),
+        ("logits", Factor("logits")),
+    ):
+        yield (
+            f"dlogits.{name} for p",
+            capitalised(f"{words} takes {name} where it needs p."),
+            factor(P, 0, taken),
+        )
     softmax = Factor("p", function="y(1-y)")
     yield (
         "dlogits.softmax's derivative twice",
@@ -178,6 +200,24 @@ def _head(head: str) -> Found:
         "dy.transposed",
         capitalised(f"{words} is multiplied by weight_out transposed."),
         weight(DY, Weight("weight_out", transposed=True)),
+    )
+    for name, kept in (("p", "onehot"), ("onehot", "p")):
+        scale = ("1/(T B)",) if name == "p" else ("-1", "1/(T B)")
+        yield (
+            f"dy.{name} for dlogits",
+            capitalised(
+                f"{words} is computed from {name} where it needs dlogits: {kept} is left out."
+            ),
+            together(
+                factor(DY, 0, Factor(name)),
+                change(DY, scale=scale, factors=(Factor(name), Factor("dloss"))),
+            ),
+        )
+    softmax = Factor("p", function="y(1-y)")
+    yield (
+        "dy.softmax's derivative twice",
+        capitalised(f"{words} comes of dlogits times p (1 - p), which dlogits contains already."),
+        times(DY, softmax),
     )
     yield (
         "dy.without weight_out",
