@@ -26,7 +26,7 @@ def model(softmax: str = SOFTMAX, loss: str = LOSS) -> Callable[..., Any]:
         (y, _, _), pullback = ml.vjp(lstm, x, h0, c0)
         z = y @ params["weight_out"].T + params["bias_out"]
         hot = np.eye(z.shape[-1], dtype=z.dtype)[targets]
-        names = {"np": np, "z": z, "hot": hot}
+        names = {"np": np, "z": z, "hot": hot, "params": params}
         with np.errstate(all="ignore"):
             exec(softmax, names)
             exec(loss, names)
@@ -54,6 +54,10 @@ WRONG = [
     (SOFTMAX, f"{LOSS} * 1.7", "loss * 17/10"),
     (SOFTMAX, "loss = -((hot * 0.9 + 0.1 / hot.shape[-1]) * np.log(p)).sum(-1).mean()",
      "loss.smoothed by 1/10"),
+    (SOFTMAX.replace("p /= p.sum(-1, keepdims=True)", "p = p / (p.sum(-1, keepdims=True) + 1e-6)"),
+     LOSS, "loss.-log(exp(z[target]) / (sum(exp(z)) + 1e-06))"),
+    (SOFTMAX, f"{LOSS} + 1e-3 * sum((v ** 2).sum() for v in params.values())",
+     "loss.penalty of 1/1000 on every weight and bias"),
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.backward.interpreter import gradients
 from torch_ref.diagnosis.backward.quantities import quantities
 from torch_ref.diagnosis.backward.table import backward_table
-from torch_ref.diagnosis.locating.locate import walked_back
+from torch_ref.diagnosis.locating.plainest import walked_back
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
 from torch_ref.diagnosis.mistakes.planted import planted_vjp
 from torch_ref.harness.cases import sized_case

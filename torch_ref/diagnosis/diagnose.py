@@ -22,7 +22,8 @@ from torch_ref.diagnosis.evidence import (
 )
 from torch_ref.diagnosis.forward.matching import explain_forward
 from torch_ref.diagnosis.locating.coarse import as_of_float32
-from torch_ref.diagnosis.locating.locate import locate_first_wrong, walked_back
+from torch_ref.diagnosis.locating.locate import locate_first_wrong
+from torch_ref.diagnosis.locating.plainest import walked_back
 from torch_ref.diagnosis.locating.walk import FirstWrong
 from torch_ref.diagnosis.matching.clipped import match_clipped
 from torch_ref.diagnosis.matching.confined import match_confined

@@ -62,6 +62,10 @@ def _lines(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[Text]:
         yield Text(remark)
 
 
+# What these say is of another kind than what the diagnosis says of the numbers.
+_TELLING = ("check_inputs_unmodified", "check_linearity")
+
+
 def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
     """What is to be said beside the verdict: layout, clipping, and the other checks."""
     explained = diagnosis is not None and diagnosis.finding is not None
@@ -75,7 +79,7 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
     if explained and not report.dtypes:  # nothing could be compared
         yield f"First of all: {report.failures[0].sentence} What is said here is of I = H."
     for failure in report.failures[0 if explained else 1 :]:
-        if failure.error is not None:
+        if failure.error is not None or failure.check in _TELLING:
             yield f"{failure.check} fails: {failure.sentence}"
     for tensor in report.tensors:
         if tensor.worst_index is None:

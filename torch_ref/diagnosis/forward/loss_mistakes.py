@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from torch_ref.diagnosis.backward.quantities import FLOAT64
 from torch_ref.diagnosis.forward.gate_mistakes import Found, LinesEdit, changed
 from torch_ref.diagnosis.forward.lines import Lines, forward_outputs
@@ -24,6 +26,7 @@ _SCALES = {
     "2": "it is doubled",
     "1/2": "it is halved",
 }
+_PENALISED = {"every weight and bias": ("weight", "bias"), "every weight": ("weight",)}
 _AT = {
     "[t-1]": "that of t-1, at t=0 the last",
     "[t+1]": "that of t+1, at the end the first",
@@ -124,3 +127,20 @@ def numbers_in_loss(right: Lines, case: Case, loss: float, error: float) -> Foun
             _RIGHT,
             of_loss(smoothed=str(share)),
         )
+    for name, of in _PENALISED.items():
+        squares = sum(
+            float(np.sum(np.square(value, dtype=np.float64)))
+            for weight, value in case.params.items()
+            if weight.startswith(of)
+        )
+        if squares and loss != plain:
+            share = simplest((loss - plain) / squares, error / squares)
+            given = f"{float(share):.10g}"
+            yield (
+                f"loss.penalty of {share} on {name}",
+                f"a penalty is in the loss: {given} times the sum of the squares of {name}.",
+                "(25)",
+                f"loss = mean(-log p[target]) + {given} * sum(w**2)",
+                _RIGHT,
+                of_loss(penalty=str(share), penalised=of),
+            )

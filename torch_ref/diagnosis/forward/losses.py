@@ -26,6 +26,8 @@ class LossLines:
         line: what is averaged, a key of LOSSES.
         smoothed: by how much the one-hot row is, as a fraction: "1/10" takes a tenth from the
             target and spreads it over all classes.
+        penalty, penalised: how much of the squares of the weights is added, and of which: what
+            their names begin with.
         targets: a key of ORDERS. scale: keys of SCALES, or fractions.
         over: whose losses are added up, a key of PARTS. over_all: whether their sum is divided by
             how many there are in all.
@@ -37,6 +39,8 @@ class LossLines:
     softmax: str = "the classes"
     line: str = "-log p[target]"
     smoothed: str = "0"
+    penalty: str = "0"
+    penalised: tuple[str, ...] = ()
     targets: str = "[t]"
     scale: tuple[str, ...] = ()
     over: str = "all"
@@ -79,6 +83,17 @@ def _log_of_clipped(eps: str) -> Callable[[Arithmetic, LossStep], Array]:
     return lambda a, s: -a.rnd(a.log(np.where(s.hot == 1, np.clip(s.p, least, 1 - least), 1.0)))
 
 
+def _log_of_share(eps: str) -> Callable[[Arithmetic, LossStep], Array]:
+    """Of exp(z) / (sum + eps), where the largest of the exponentials is 1: the sum is 1 / max p."""
+    added = _EXACT.get(eps, float(eps))
+
+    def line(a: Arithmetic, s: LossStep) -> Array:
+        more = a.log(a.rnd(1 + a.rnd(added * s.p.max(axis=-1, keepdims=True))))
+        return np.where(s.hot == 1, a.rnd(more - a.log(np.where(s.hot == 1, s.p, 1.0))), 0.0)
+
+    return line
+
+
 # Of each class; what stands for a step and sequence is the sum over them.
 LOSSES: Mapping[str, Callable[[Arithmetic, LossStep], Array] | None] = {
     "-log p[target]": None,  # of the logits, which does not overflow
@@ -93,6 +108,7 @@ LOSSES: Mapping[str, Callable[[Arithmetic, LossStep], Array] | None] = {
     "-log10 p[target]": lambda a, s: -a.rnd(a.log(np.where(s.hot == 1, s.p, 1.0)) / np.log(10)),
     **{f"-log(p[target] + {eps})": _log_of_sum(eps) for eps in EPSILONS},
     **{f"-log(clip(p[target], {eps}, 1 - {eps}))": _log_of_clipped(eps) for eps in EPSILONS},
+    **{f"-log(exp(z[target]) / (sum(exp(z)) + {eps}))": _log_of_share(eps) for eps in EPSILONS},
 }
 # Of which steps and of which sequences a loss may be.
 _ALL, _FIRST, _LAST = slice(None), slice(1), slice(-1, None)
@@ -153,6 +169,9 @@ def loss_of(
         share = float(scale_of(lines.smoothed, Sizes(1, 1, 1, 1)))
         of_all = _mean(_log_of_each, found, count, a)
         loss = a.rnd(a.rnd((1 - share) * loss) + a.rnd(share * of_all))
+    for name in [name for name in w if lines.penalty != "0" and name.startswith(lines.penalised)]:
+        share = float(scale_of(lines.penalty, Sizes(1, 1, 1, 1)))
+        loss = a.rnd(loss + share * np.sum(np.square(w[name])))
     if lines.over_all:
         loss = a.rnd(loss * (count / (steps * batch)))
     sizes = Sizes(steps, batch, found[0].p.shape[-1], hs[0].shape[-1])

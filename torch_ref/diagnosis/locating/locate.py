@@ -13,8 +13,10 @@ from torch_ref.diagnosis.evidence import (
     sizes_in_words,
     zero,
 )
+from torch_ref.diagnosis.locating.factors import another_factor, factors_in_words
 from torch_ref.diagnosis.locating.locate_forward import in_forward, locate_forward
-from torch_ref.diagnosis.locating.probing import Probes, as_asked
+from torch_ref.diagnosis.locating.plainest import plainest_wrong
+from torch_ref.diagnosis.locating.probing import Probes
 from torch_ref.diagnosis.locating.walk import (
     GATE_EQUATIONS,
     FirstWrong,
@@ -23,7 +25,6 @@ from torch_ref.diagnosis.locating.walk import (
 )
 from torch_ref.diagnosis.step_gradients import with_steps_read
 from torch_ref.harness.judge import Subject
-from torch_ref.oracles.equations import is_step_gradient
 
 _SUMS = ("dweight", "dbias")
 # Of a character model read step by step; its head grows with them.
@@ -44,16 +45,20 @@ def locate_first_wrong(subject: Subject, seed: int, known: Sequence[Evidence] = 
     forward = locate_forward(probes)
     if forward:
         return forward
-    found = _plainest_wrong(probes)
+    found = plainest_wrong(probes)
     if found is None:
         wrong = [each for each in known if not each.all_right]
         return f"Right in the plainest cases; {_in_case(subject, wrong[0])}" if wrong else ""
-    sizes, sentence, evidence = found
+    probes, sizes, sentence, evidence = found
     if "B" in sizes and (alone := probes.wrong_alone(evidence)) is not None:
         return f"Right in the plainest cases; {_in_case(subject, alone)}"  # not for the batch
     if not evidence.forward_right:
         return f"{sentence}: {in_forward(evidence)}"
-    told = [f"{sentence}: {_where(evidence)}.", _factors(evidence), _cause(probes, sizes, evidence)]
+    told = [
+        f"{sentence}: {_where(evidence)}.",
+        factors_in_words(evidence),
+        _cause(probes, sizes, evidence),
+    ]
     return " ".join(part for part in told if part)
 
 
@@ -68,7 +73,7 @@ def _in_case(subject: Subject, evidence: Evidence) -> str:
         return f"{told} {head}"
     walked = _walked(subject, evidence)
     if layers > 1 and not evidence.steps:
-        return f"{told} {_of_layers(evidence, walked)}"
+        return f"{told} {_of_layers(evidence, walked, {})}"
     return told if walked is None else f"{told} {walked.sentence}"
 
 
@@ -80,7 +85,7 @@ def _walked(subject: Subject, evidence: Evidence) -> FirstWrong | None:
 
 def _cause(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """Which equations to look at, and what the probes say of the way there."""
-    if cut := _cut_off(evidence):
+    if cut := _cut_off(evidence) or another_factor(probes, sizes, evidence):
         return cut
     if head := _of_head(evidence, sizes):
         return head
@@ -88,7 +93,7 @@ def _cause(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
         return "Only what is exactly 0 in truth is wrong."
     walked = _walked(probes.subject, _with_inputs_enough(probes, sizes, evidence))
     if len(evidence.case.h0) > 1 and not evidence.steps:
-        return _of_last_states(probes, sizes) or _of_layers(evidence, walked)
+        return _of_last_states(probes, sizes) or _of_layers(evidence, walked, sizes)
     if walked is None:
         return _one_step(probes, evidence) if not sizes else _recurrence(probes, sizes, evidence)
     at_end = bool(sizes and walked.index) and walked.index[0] == len(evidence.case.x) - 1
@@ -107,29 +112,6 @@ def _with_inputs_enough(probes: Probes, sizes: Mapping[str, int], evidence: Evid
         return evidence
     wide = probes.run(None, **{**sizes, "I": count})
     return evidence if wide is None or wide.right else wide
-
-
-def _factors(evidence: Evidence) -> str:
-    """By which factor each wrong gradient is off, if all its elements are by the same one."""
-    factors: dict[str, list[str]] = {}
-    for name in evidence.wrong:
-        actual, expected = evidence.actual[name], evidence.expected[name]
-        allowed = evidence.allowed[name]
-        at = np.unravel_index(np.argmax(np.abs(expected)), expected.shape)
-        if expected.size == 1 or expected[at] == 0 or not np.isfinite(actual[at]):
-            return ""
-        factor = float(actual[at] / expected[at])
-        error = allowed[at] / abs(expected[at])  # of the factor, by that element's rounding
-        within = np.abs(actual - factor * expected) <= abs(factor) * allowed + (
-            allowed + error * np.abs(expected)
-        )
-        if factor == 0 or not within.all():
-            return ""
-        factors.setdefault(f"{factor:.4g}", []).append(name)
-    if not factors:
-        return ""
-    each = [f"of {joined(names)} is {factor} times" for factor, names in factors.items()]
-    return f"Every element {joined(each)} what it must be."
 
 
 def _cut_off(evidence: Evidence) -> str:
@@ -168,7 +150,7 @@ def _of_head(evidence: Evidence, sizes: Mapping[str, int] | None = None) -> str:
     if not wrong & head:
         return ""
     if _only_sums(evidence) and _shows_dz(evidence):
-        return "Every dz is right as dx, dh0 and dc0 show: look at the sums, (18), (21) and (22)."
+        return f"{_every_dz(evidence)}: look at the sums, (18), (21) and (22)."
     biases = [name for name in evidence.actual if name.startswith("dbias")]
     if _only_sums(evidence) and biases and not wrong & set(biases):
         return "The gradients of the biases are right: look at the other sums, (18) and (21)."
@@ -198,8 +180,12 @@ def _of_last_states(probes: Probes, sizes: Mapping[str, int]) -> str:
     return ""
 
 
-def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
-    """Where in a stack, from its own gradients of every layer and dz of the lowest."""
+def _of_layers(evidence: Evidence, walked: FirstWrong | None, sizes: Mapping[str, int]) -> str:
+    """Where in a stack, from its own gradients of every layer and dz of the lowest.
+
+    Args:
+        sizes: where it first is wrong; of several steps and layers, where one step is right.
+    """
     one_step, top = len(evidence.case.x) == 1, len(evidence.case.h0) - 1
     for k in range(top, -1, -1):
         sums = [n for n in evidence.actual if n.endswith(f"_l{k}") and n.startswith(_SUMS)]
@@ -216,48 +202,20 @@ def _of_layers(evidence: Evidence, walked: FirstWrong | None) -> str:
             )
             if k == 0 and walked is not None and not walked.tensor:
                 return f"{above}. {walked.sentence}"
+            if sizes.get("T", 1) > 1 and "L" in sizes:
+                return (
+                    f"{above}; with one step it is right: look at what each layer takes of the "
+                    "steps beside it, its own or another's: (9), (11), (16), and c[t-1] in (14)."
+                )
             return f"{above}: look at what a layer hands to the one below, equation (8)."
         if own:
-            told = _of_gates(evidence, _gates(evidence, k), one_step=one_step)
+            gates = _gates(evidence, k)
+            gates |= silent_gates(evidence, k, 0) if gates >= {"i", "g"} else set()
+            told = _of_gates(evidence, gates, one_step=one_step)
             return f"Layer {k} itself is wrong. {told}"
         if handed:
             return f"In layer {k} what is handed on as {joined(handed)} is wrong, equation (16)."
     return "Every layer's own gradients are right: look at dx, equation (17)."
-
-
-def walked_back(subject: Subject, seed: int) -> FirstWrong | None:
-    """The first wrong one of the gradients at every step, in the plainest case with anything wrong.
-
-    Returns:
-        None if the implementation returns none of them, or the probes find nothing wrong.
-    """
-    if not any(map(is_step_gradient, subject.abilities.returned)):
-        return None
-    found = _plainest_wrong(Probes(subject, seed))
-    return None if found is None else first_wrong_of(found[2])
-
-
-_PLAINEST_FIRST: tuple[tuple[dict[str, int], str], ...] = (
-    ({}, "Wrong for a single step (T=1) already"),
-    ({"T": 2}, "Right at T=1; wrong at T=2"),
-    ({"T": 5}, "Right at T=1 and T=2; wrong at T=5"),
-    ({"T": 9}, "Right at T=1, T=2 and T=5; wrong at T=9"),
-    ({"T": 2, "B": 3}, "Right for one sequence; wrong for a batch of three"),
-    ({"L": 2}, "Right for one layer; wrong for a stack of two at T=1"),
-    ({"T": 2, "L": 2}, "Right for one layer, and for two at T=1; wrong for two at T=2"),
-    ({"T": 3, "B": 2, "L": 3}, "Right for one layer and for two; wrong for three"),
-    ({"T": 2, "I": 3}, "Right for I = 2 and H = 3; wrong for I = H = 3"),
-    ({"T": 50, "H": 3}, "Right for a few steps; wrong at T=50"),
-)
-
-
-def _plainest_wrong(probes: Probes) -> tuple[dict[str, int], str, Evidence] | None:
-    for sizes, sentence in _PLAINEST_FIRST:
-        evidence = probes.run(None, **sizes)
-        asked = evidence is not None and as_asked(evidence, sizes)
-        if asked and evidence is not None and not evidence.all_right:
-            return sizes, sentence, evidence
-    return None
 
 
 def _where(evidence: Evidence) -> str:
@@ -287,7 +245,7 @@ def _where(evidence: Evidence) -> str:
 def _one_step(probes: Probes, evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read."""
     if _only_sums(evidence) and _shows_dz(evidence):
-        return "Every dz is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
+        return f"{_every_dz(evidence)}: look at the sums, equation (18)."
     if other := _but_the_biases(evidence):
         return other
     return (
@@ -298,7 +256,7 @@ def _one_step(probes: Probes, evidence: Evidence) -> str:
 def _recurrence(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """As `_cause`, where dz cannot be read and more than one step is needed."""
     if _only_sums(evidence) and _shows_dz(evidence):
-        return "The recurrence is right as dx, dh0 and dc0 show: look at the sums, equation (18)."
+        return f"{_every_dz(evidence)}: look at the sums, equation (18)."
     if other := _but_the_biases(evidence):
         return other
     where = _conditions(probes, sizes)
@@ -379,6 +337,11 @@ def _gates(evidence: Evidence, layer: int | None = None) -> set[str]:
 
 def _only_sums(evidence: Evidence) -> bool:
     return all(name.startswith(_SUMS) for name in evidence.wrong)
+
+
+def _every_dz(evidence: Evidence) -> str:
+    shown = [name for name in ("dx", "dh0", "dc0") if name in evidence.actual]
+    return f"Every dz is right as {joined(shown)} show{'s' * (len(shown) == 1)}"
 
 
 def _shows_dz(evidence: Evidence) -> bool:

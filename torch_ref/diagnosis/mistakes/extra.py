@@ -234,10 +234,8 @@ def _peepholes(table: Table) -> Found:
 def _carries(table: Table) -> Found:
     """Ones for zeros before the last step; one limit for what is handed on of h and of c."""
     state = "dc_total" if "dc_total" in table.equations else "dc"
-    ones = {
-        "h": plus("dh", Term((ONE,), steps="last")),
-        "c": plus(state, Term((ONE,), steps="last")),
-    }
+    one = Term((ONE,), steps="last")
+    ones = {"h": plus("dh", one), "c": plus(state, one)}
     for names in (("h",), ("c",), ("h", "c")):
         what = " and ".join(f"d{name}" for name in names)
         yield (
@@ -265,14 +263,11 @@ def _two_gates() -> Found:
             for kind in kinds
             for gate, added in ((one, other), (other, one))
         ]
-        of = (
-            "every weight"
-            if len(kinds) > 1
-            else TARGET_WORDS[kinds[0]].removeprefix("the gradient of ")
-        )
+        every = len(kinds) > 1
+        words = "the gradient of every weight" if every else TARGET_WORDS[kinds[0]]
         yield (
-            f"{'weights' if len(kinds) > 1 else kinds[0]}.{one} and {other} share one array",
-            f"The gradient of {of} has one array for the gates {one} and {other}: each has the sum "
+            f"{'weights' if every else kinds[0]}.{one} and {other} share one array",
+            f"{capitalised(words)} has one array for the gates {one} and {other}: each has the sum "
             "of both.",
             together(*edits),
         )
@@ -280,6 +275,10 @@ def _two_gates() -> Found:
 
 def _row_sums() -> Found:
     """`dh[k] += dz[k] * U[k][j]` in a loop over j: the unit that is summed is the wrong one."""
+    edits = {
+        gate: weight(Place("dh_carry", k), Weight("weight_hh", gate, altered="row sums"))
+        for k, gate in enumerate(GATES)
+    }
     for gates in (GATES, *((gate,) for gate in GATES)):
         of = "" if len(gates) > 1 else f"{GATE_WORDS[gates[0]]}'s part of "
         yield (
@@ -288,15 +287,7 @@ def _row_sums() -> Found:
                 f"{of}what h's gradient hands to t-1 is dz times the sum of its own row of "
                 "weight_hh: the loop adds up over the other index."
             ),
-            together(
-                *(
-                    weight(
-                        Place("dh_carry", GATES.index(gate)),
-                        Weight("weight_hh", gate, altered="row sums"),
-                    )
-                    for gate in gates
-                )
-            ),
+            together(*(edits[gate] for gate in gates)),
         )
 
 

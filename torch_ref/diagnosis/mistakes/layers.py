@@ -22,8 +22,8 @@ Found = Iterator[tuple[str, str, Edit]]
 
 
 _CARRYING: Mapping[Carrying, str] = {
-    "one for all": "in one array for all layers, as of [zeros] * L: each takes what the layer above "
-    "it has just handed on",
+    "one for all": "in one array for all layers, as of [zeros] * L: each takes what the layer "
+    "above it has just handed on",
     "the top layer's": "read as the top layer's, by every layer",
     "the lowest layer's": "read as the lowest layer's, by every layer",
     "kept as the top layer's": "kept as the top layer's, by every layer",

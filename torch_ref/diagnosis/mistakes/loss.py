@@ -202,16 +202,11 @@ def _head(head: str) -> Found:
         weight(DY, Weight("weight_out", transposed=True)),
     )
     for name, kept in (("p", "onehot"), ("onehot", "p")):
-        scale = ("1/(T B)",) if name == "p" else ("-1", "1/(T B)")
+        mean = ("1/(T B)",) if name == "p" else ("-1", "1/(T B)")
         yield (
             f"dy.{name} for dlogits",
-            capitalised(
-                f"{words} is computed from {name} where it needs dlogits: {kept} is left out."
-            ),
-            together(
-                factor(DY, 0, Factor(name)),
-                change(DY, scale=scale, factors=(Factor(name), Factor("dloss"))),
-            ),
+            capitalised(f"{words} comes of {name} where it needs dlogits: {kept} is left out."),
+            change(DY, scale=mean, factors=(Factor(name), Factor("dloss"))),
         )
     softmax = Factor("p", function="y(1-y)")
     yield (
