@@ -359,3 +359,22 @@ def test_a_diagnosis_that_asks_for_other_sizes():
     found = diagnose(Implementation("mine", vjp=vjp, sizes=sizes), seconds=0)
     assert found.finding is not None
     assert [mistake.identifier for mistake in found.finding.mistakes] == ["dc_n * 0"]
+
+
+def test_a_net_with_one_output_whose_lower_layers_are_accused():
+    """What takes the gradient of the last y alone has no dh_n of the layers below the top."""
+
+    def last_step(params, x):
+        (y, _, _), pullback = ml.vjp(params, x)
+
+        def back(dh_n):
+            dy = np.zeros_like(y)
+            dy[-1] = dh_n[-1]
+            return pullback(dy, None, None)
+
+        return y, back
+
+    report = check_implementation(last_step, examples=30)
+    assert report.verdict == "agree"
+    assert "the upstream gradient dh_n of the layers below the top" in report.unverified
+    assert "stacks (more than one layer)" not in report.unverified

@@ -15,6 +15,7 @@ from torch_ref.harness.search import search
 from torch_ref.harness.subject import subject_of
 
 SOFTMAX = "p = np.exp(z - z.max(-1, keepdims=True)); p /= p.sum(-1, keepdims=True)"
+SHIFTED = "s = z - z.max(-1, keepdims=True)"
 LOSS = "loss = -np.log((p * hot).sum(-1)).mean()"
 
 
@@ -42,6 +43,9 @@ def model(softmax: str = SOFTMAX, loss: str = LOSS) -> Callable[..., Any]:
 WRONG = [
     ("p = np.exp(z); p /= p.sum(1, keepdims=True)", LOSS, "softmax over the batch"),
     (SOFTMAX.replace("p.sum(-1", "p.sum(1"), LOSS,
+     "softmax over the batch, behind the shift by each row's largest"),
+    (f"{SHIFTED}; l = s - np.log(np.exp(s).sum(1, keepdims=True)); p = np.exp(l)",
+     "loss = -(l * hot).sum(-1).mean()",
      "softmax over the batch, behind the shift by each row's largest"),
     ("p = np.exp(z); p /= p.sum(0, keepdims=True)", LOSS, "softmax over the steps"),
     ("p = np.exp(z); p /= p.sum()", LOSS, "softmax over classes, steps and batch"),

@@ -335,7 +335,7 @@ def _explain(
         more = _gather(subject, [wanted], seed + len(SIZES) + k)
         singles = _still(subject, known, singles, more)
     if singles:
-        (best, residual), *others = singles
+        (best, residual), *others = sorted(singles, key=lambda each: _unlikely(subject, each[0]))
         return Finding((best,), residual, tuple((mistake,) for mistake, _ in others)), ""
     if all(each.right for each in evidence):
         return None, ""
@@ -361,6 +361,14 @@ def _explain(
         return Finding(turn.mistakes, turn.residual), ""
     several = match_several(subject, known, small, further, until, tell)
     return (Finding(*several), "") if several else (None, turn.sentence)
+
+
+def _unlikely(subject: Subject, mistake: Mistake) -> bool:
+    """Of mistakes that nothing can tell apart: what is of an array that the code has not."""
+    layout = subject.implementation.layout
+    split = isinstance(layout, Layout) and layout.matrices == "split"
+    of_dx = mistake.identifier.startswith("dx") and "dx" not in subject.abilities.returned
+    return of_dx or ("joined matrix" in mistake.sentence and split)
 
 
 def _still(

@@ -7,6 +7,7 @@ import numpy as np
 
 from torch_ref.harness.cases import sized_case
 from torch_ref.harness.contract import Answer, Implementation, run_implementation
+from torch_ref.harness.given import BELOW_THE_TOP, restricted
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.meant import half_done
 from torch_ref.harness.theirs import it_raises
@@ -32,7 +33,7 @@ class Abilities:
     """What may be asked of an implementation.
 
     Attributes:
-        ignored: what it does not take, of "h0", "c0", "dy", "dh_n", "dc_n".
+        ignored: what it does not take, of "h0", "c0", "dy", "dh_n", "dc_n" and BELOW_THE_TOP.
         returned: the names of the results it gives.
         dtypes: the dtypes in which it computes.
         stacks: whether it takes more than one layer. batches: more than one sequence.
@@ -104,13 +105,17 @@ def find_abilities(implementation: Implementation) -> Abilities:
         for size, trial in trials.items()
         if not trial.able
     }
+    ignored = first.ignored
+    if trials["L"].able and _takes_the_top_alone(implementation, dtypes[0], ignored):
+        ignored |= {BELOW_THE_TOP}
+        lacking[BELOW_THE_TOP] = "the upstream gradient dh_n of the layers below the top"
     for name in names:
         if name in refusals:
             lacking[name] = f"{name}: {it_raises(refusals[name])}"
         elif name not in dtypes:
             lacking[name] = f"{name}: it computes in {dtypes[0]}"
     return Abilities(
-        first.ignored,
+        ignored,
         frozenset(first.results),
         dtypes,
         trials["L"].able,
@@ -118,6 +123,20 @@ def find_abilities(implementation: Implementation) -> Abilities:
         lacking,
         {size: trial.raised for size, trial in trials.items() if trial.raised and trial.meant},
         _notes(trials),
+    )
+
+
+def _takes_the_top_alone(
+    implementation: Implementation, dtype: str, ignored: frozenset[str]
+) -> bool:
+    """Whether what takes dh_n and no dy takes it as the gradient of its one output, the top's h."""
+    if "dy" not in ignored or "dh_n" in ignored or implementation.form != "vjp":
+        return False
+    case = probe(implementation, dtype, L=2)
+    lower = restricted(case, frozenset({BELOW_THE_TOP}))
+    first, second = (run_implementation(implementation, each).results for each in (case, lower))
+    return first.keys() == second.keys() and all(
+        np.array_equal(value, second[name]) for name, value in first.items()
     )
 
 

@@ -8,10 +8,15 @@ import numpy as np
 from torch_ref.harness.layouts.layout import Layout
 from torch_ref.oracles.case import Case
 
+# What only the top layer's part is taken of, as of a loss of the last step.
+BELOW_THE_TOP = "dh_n below the top"
+
 
 def restricted(case: Case, ignored: frozenset[str]) -> Case:
     """The case that an implementation which ignores these is really given: they are zero."""
-    zeros = {name: np.zeros_like(getattr(case, name)) for name in ignored}
+    zeros = {name: np.zeros_like(getattr(case, name)) for name in ignored - {BELOW_THE_TOP}}
+    if BELOW_THE_TOP in ignored:
+        zeros["dh_n"] = case.dh_n * (np.arange(len(case.dh_n)) == len(case.dh_n) - 1)[:, None, None]
     return replace(case, **zeros)
 
 

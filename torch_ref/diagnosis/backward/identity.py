@@ -156,6 +156,7 @@ def field_points(
         "onehot": draw(steps, batch, classes),
         "onehot_any": np.broadcast_to(draw(1, 1, classes), (steps, batch, classes)),
         "logits": draw(steps, batch, classes),
+        "log_p": draw(steps, batch, classes),
         "x_in": layers[0]["x"],
         "dloss": draw(1, 1, 1),
     }

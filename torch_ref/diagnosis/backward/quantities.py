@@ -39,10 +39,6 @@ def _reciprocal(a: Arithmetic, y: Array) -> Array:
     return a.tanh(a.tanh(y)) if y.dtype.kind == "i" else a.rnd(1 / y)
 
 
-def _logarithm(a: Arithmetic, y: Array) -> Array:
-    return a.tanh(a.sigmoid(y)) if y.dtype.kind == "i" else a.log(y)  # as _reciprocal
-
-
 def _class_number(a: Arithmetic, y: Array) -> Array:
     """The number of a one-hot row's class, in the place of each of its elements."""
     weighted = a.rnd(y * a.number(np.arange(y.shape[-1])))
@@ -96,7 +92,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "s(1-s), s = sigmoid(y)": lambda a, y: _sigmoid_derivative(a, a.sigmoid(y)),
     "1-tanh(y)^2": lambda a, y: _tanh_derivative(a, a.tanh(y)),
     "1/y": _reciprocal,
-    "log(y)": _logarithm,
     "(1-y)^2": lambda a, y: a.rnd(a.rnd(1 - y) * a.rnd(1 - y)),
     "1 for each": lambda a, y: np.broadcast_to(a.number(np.ones(1)), y.shape),
     "its class": _class_number,
@@ -163,7 +158,7 @@ class Quantities:
         layers: of each layer the gates, "c_out", "x", "z_i", ... (..., T, B, H), "c" and "h"
             (..., T + 1, B, H), the state before the first step at index 0.
         weights: by name. dh_n, dc_n: of each layer (..., 1, B, H).
-        loss: "p", "onehot", "onehot_any" of all steps and members, "logits" (..., T, B, V), "x_in",
+        loss: "p", "onehot", "onehot_any" of all steps and members, "logits", "log_p" (..., T, B, V), "x_in",
             the lowest layer's x, and "dloss" (1, 1, 1); or {}.
         dy: (..., T, B, H), or None.
         outputs: "y" or "loss", "h_n", "c_n" and "z".
@@ -230,6 +225,12 @@ def _logits(weights: Mapping[str, Array], y: Sequence[Array], a: Arithmetic) -> 
     return a.rnd(a.matmul(h, weight) + weights["bias_out"][..., None, None, :])
 
 
+def _logarithm_of_softmax(logits: Array, a: Arithmetic) -> Array:
+    shifted = a.rnd(logits - logits.max(axis=-1, keepdims=True))
+    total = a.rnd(a.rnd(a.exp(shifted)).sum(axis=-1, keepdims=True))
+    return a.rnd(shifted - a.rnd(a.log(total)))
+
+
 def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) -> Quantities:
     """The forward pass of a case; see `equations.solve` for `a` and `lead`."""
 
@@ -276,6 +277,7 @@ def quantities(case: Case, a: Arithmetic = FLOAT64, lead: tuple[int, ...] = ()) 
         of_any = hot.max(axis=(-3, -2), keepdims=True)
         loss["onehot_any"] = np.broadcast_to(of_any, loss["p"].shape)
         loss["logits"] = _logits(weights, forward.y, a)
+        loss["log_p"] = _logarithm_of_softmax(loss["logits"], a)
         loss["x_in"] = layers[0]["x"]
         loss["dloss"] = a.number(np.full((1, 1, 1), case.dloss))
     count, batch = len(case.x), case.x.shape[-2]

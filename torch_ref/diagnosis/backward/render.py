@@ -58,7 +58,6 @@ _FUNCTIONS = {
     "of the previous unit": "{y} of unit j-1",
     "of the first unit": "{y} of unit 0",
     "how many": "{y}.shape[-1]",
-    "log(y)": "log({y})",
     **dict.fromkeys(RESHAPED, "reshape({y})"),
 }
 _Z = "z = weight_ih @ x[t] + weight_hh @ h[t-1] + bias"
@@ -85,6 +84,7 @@ _ALIASES = {
     "c_top": "c of the top layer",
     "onehot_any": "onehot of every t and b",
     "x_in": "x[t]",
+    "log_p": "log(p)",
     "dh_begin": "dh_carry",
     "dc_begin": "dc_carry",
 }
@@ -157,11 +157,11 @@ def render(equation: Equation, variant: Variant) -> str:
         target = "dy of the layer below"
     kind, _, gate = target.partition(".")
     summed = target in SUMS or target in ("dweight_out", "dbias_out")
-    text = ""
-    for term in equation.terms:
+    text, there = "", [term for term in equation.terms if _term(term, variant)[0]]
+    for term in there:
         line, negative = _term(term, variant)
-        if not line:
-            continue
+        if len(there) > 1 and term.steps != "every":
+            line = f"({line.replace('  ', ', ', 1)})"
         sign = (" - " if negative else " + ") if text else ("-" if negative else "")
         text += sign + line
     text = text or "0"

@@ -54,7 +54,7 @@ class Lines:
         squash: of what the output gate multiplies, "tanh" or "identity".
         state: an activation of c before it is kept, "tanh" or "identity".
         coupled: whether i = 1 - f.
-        h, c: what is taken for h[t-1] and c[t-1], keys of BEFORE.
+        h, c: what is taken for h[t-1] and c[t-1], keys of BEFORE or OF_THE_LOWEST.
         x: what is taken for x[t], a key of ORDERS.
         joined: a joined matrix multiplies x and h in the wrong order.
         y, h_n, c_n: what is returned as them, keys of RETURNED.
@@ -190,6 +190,8 @@ BEFORE: Mapping[str, Callable[[int, Array, Array, Array], Array]] = {
     "the other state after t=0": lambda t, own, start, other: other if t else own,
     "the other state at t=0": lambda t, own, start, other: own if t else other,
 }
+# That of the lowest layer, before the step or, where the steps are the outer loop, after it.
+OF_THE_LOWEST = {"the lowest layer's [t-1]": 0, "the lowest layer's [t]": 1}
 
 
 def forward_outputs(
@@ -221,11 +223,13 @@ def forward_outputs(
         h0, c0 = h0[only] if "h0" in taken else h0, c0[only] if "c0" in taken else c0
     below = [x[ORDERS[lines.x](t, steps)] for t in range(steps)]
     h_n, c_n, all_z = [], [], []
+    lowest: tuple[list[Array], list[Array]] | None = None
     hs: list[Array] = []
     cs: list[Array] = []
     for k in range(len(h0)):
         here = _of_layer(lines, k, len(h0))
-        hs, cs, z = _layer(w, below, h0[k], c0[k], k, here, a)
+        hs, cs, z = _layer(w, below, h0[k], c0[k], k, here, a, lowest)
+        lowest = lowest or (hs, cs)
         ends = {"h": hs[-1], "c": cs[-1], "tanh(c)": a.tanh(cs[-1]), "h[0]": hs[1], "c[0]": cs[1]}
         ends |= {"h[T-2]": hs[-2], "c[T-2]": cs[-2]}
         h_n.append(ends[here.h_n])
@@ -249,7 +253,7 @@ def _of_layer(lines: Lines, k: int, layers: int) -> Lines:
 
 def _layer(
     w: Mapping[str, Array], below: list[Array], h0: Array, c0: Array, k: int, lines: Lines,
-    a: Arithmetic,
+    a: Arithmetic, lowest: tuple[list[Array], list[Array]] | None,
 ) -> tuple[list[Array], list[Array], list[Array]]:  # fmt: skip
     """h and c of every step behind those before the first, and z of every step."""
     own = 0 if lines.layer == "lowest" else k
@@ -259,8 +263,8 @@ def _layer(
     }
     hs, cs, all_z = [h0], [c0], []
     for t, x_t in enumerate(below):
-        h = BEFORE[lines.h](t, hs[-1], h0, cs[-1])
-        c = BEFORE[lines.c](t, cs[-1], c0, hs[-1])
+        h = _before(lines.h, t, hs[-1], h0, cs[-1], lowest and lowest[0])
+        c = _before(lines.c, t, cs[-1], c0, hs[-1], lowest and lowest[1])
         z: dict[str, Array] = {}
         active: dict[str, Array] = {}
         c_next = c
@@ -286,6 +290,15 @@ def _layer(
         cs.append(c_next)
         all_z.append(np.concatenate([z[gate] for gate in GATES], axis=-1))
     return hs, cs, all_z
+
+
+def _before(
+    line: str, t: int, own: Array, start: Array, other: Array, lowest: list[Array] | None
+) -> Array:
+    """The state before step t; `lowest` has the lowest layer's, for the others."""
+    if line in OF_THE_LOWEST:
+        return own if lowest is None else lowest[t + OF_THE_LOWEST[line]]
+    return BEFORE[line](t, own, start, other)
 
 
 def _pre_activation(

@@ -161,9 +161,8 @@ def loss_of(
     loss, found = loss_forward(w, head, targets[these_steps][..., members], a)
     line = LOSSES[lines.line]
     if lines.softmax != "the classes":
-        found = _normalised_over(w, found, *SOFTMAXES[lines.softmax], a)
-        line = line or _log_of_target
-    if line is not None:
+        loss = _mean_of(_entropies_over(w, found, *SOFTMAXES[lines.softmax], a), count, a)
+    elif line is not None:
         loss = _mean(line, found, count, a)
     if lines.smoothed != "0":
         share = float(scale_of(lines.smoothed, Sizes(1, 1, 1, 1)))
@@ -180,10 +179,6 @@ def loss_of(
     return loss
 
 
-def _log_of_target(a: Arithmetic, s: LossStep) -> Array:
-    return -a.rnd(a.log(np.where(s.hot == 1, s.p, 1.0)))
-
-
 def _log_of_each(a: Arithmetic, s: LossStep) -> Array:
     return -a.rnd(a.rnd(a.log(s.p)) / s.p.shape[-1])
 
@@ -191,19 +186,27 @@ def _log_of_each(a: Arithmetic, s: LossStep) -> Array:
 def _mean(
     line: Callable[[Arithmetic, LossStep], Array], found: list[LossStep], count: int, a: Arithmetic
 ) -> Array:
-    every = [line(a, step).sum(axis=-1, keepdims=True) for step in found]
+    return _mean_of([line(a, step) for step in found], count, a)
+
+
+def _mean_of(classes: list[Array], count: int, a: Arithmetic) -> Array:
+    """Of T of (..., B, V), summed over the classes."""
+    every = [each.sum(axis=-1, keepdims=True) for each in classes]
     ones = [np.ones_like(each) for each in every]
     return a.rnd(a.sum_over_steps(every, ones) / count)[..., 0, 0]
 
 
-def _normalised_over(
+def _entropies_over(
     w: Mapping[str, Array],
     found: list[LossStep],
     axes: tuple[int, ...],
     shifted: bool,
     a: Arithmetic,
-) -> list[LossStep]:
-    """The steps with probabilities that add up to 1 over other axes than the classes alone."""
+) -> list[Array]:
+    """-log p[target], the probabilities adding up to 1 over other axes than the classes alone.
+
+    By the logarithm of the sum, which rounds where exp(z) / sum may be exactly 1.
+    """
     h = np.stack([step.h for step in found], axis=-3)  # (..., T, B, H)
     logits = h
     if "weight_out" in w:
@@ -211,6 +214,6 @@ def _normalised_over(
         logits = a.rnd(a.matmul(h, weight) + w["bias_out"][..., None, None, :])
     if shifted:
         logits = a.rnd(logits - logits.max(axis=-1, keepdims=True))
-    exponentials = a.rnd(a.exp(logits))
-    p = a.rnd(exponentials / a.rnd(exponentials.sum(axis=axes, keepdims=True)))
-    return [LossStep(step.h, p[..., t, :, :], step.hot) for t, step in enumerate(found)]
+    total = a.rnd(a.rnd(a.exp(logits)).sum(axis=axes, keepdims=True))
+    entropies = a.rnd(a.rnd(a.log(total)) - logits)
+    return [entropies[..., t, :, :] * step.hot for t, step in enumerate(found)]

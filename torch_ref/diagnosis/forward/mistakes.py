@@ -20,6 +20,7 @@ from torch_ref.diagnosis.forward.gate_mistakes import (
 from torch_ref.diagnosis.forward.lines import (
     BEFORE,
     CELLS,
+    OF_THE_LOWEST,
     OUTS,
     Lines,
     forward_lines,
@@ -237,6 +238,18 @@ def _stack() -> Found:
             "x[t] = h[t] of the layer below",
             changed(below=below),
         )
+    for states in (("h",), ("c",), ("h", "c")):
+        for how in OF_THE_LOWEST:
+            at, names = how.rpartition(" ")[2], " and ".join(states)
+            yield (
+                f"stack.{names} of the lowest {at}",
+                f"every layer takes {' and '.join(s + at for s in states)} of the lowest one for "
+                f"its own {' and '.join(s + '[t-1]' for s in states)}.",
+                "(8)",
+                f"{states[0]} = {states[0]}{at} of layer 0",
+                f"{states[0]} = {states[0]}[t-1] of layer k",
+                changed(**dict.fromkeys(states, how)),
+            )
     sentence = "every layer of the stack uses the weights of the lowest."
     edit = changed(layer="lowest")
     yield "stack.weights of layer 0", sentence, "(8)", "weight_l0", "weight_lk", edit

@@ -11,13 +11,24 @@ from torch_ref.diagnosis.locating.probing import Probes
 
 
 def factors_in_words(evidence: Evidence) -> str:
-    """By which factor each wrong gradient is off, if all its elements are by the same one."""
+    """By which factor each wrong gradient is off, if all its elements are by the same one.
+
+    The gradients of two logits are each other's negative: there whatever is wrong is a factor.
+    """
+    if evidence.case.targets is not None and evidence.case.x.shape[-1] <= 2:
+        return ""
     each = [f"of {joined(names)} is {factor} times" for factor, names in _factors(evidence).items()]
     return f"Every element {joined(each)} what it must be." if each else ""
 
 
 def another_factor(probes: Probes, sizes: Mapping[str, int], evidence: Evidence) -> str:
     """That one factor is common to all that is wrong, and another one in another case."""
+    if evidence.case.targets is not None:
+        sizes = {**sizes, "I": 4}
+        wide = probes.run(None, **sizes)
+        if wide is None or wide.case.x.shape[-1] <= 2:
+            return ""
+        evidence = wide
     found = _factors(evidence)
     if len(found) != 1 or len(evidence.wrong) < 2:
         return ""
@@ -27,8 +38,9 @@ def another_factor(probes: Probes, sizes: Mapping[str, int], evidence: Evidence)
         if len(others) == 1 and others.keys() != found.keys():
             (here,), (there,) = found, others
             return (
-                f"In another case it is {there} times, here {here}: a factor that comes of the "
-                "case, as where gradients are clipped by the norm of only some of them."
+                f"All that is wrong is {here} times what it must be in one case, {there} times in "
+                "another: a factor that comes of the case, as where gradients are clipped by the "
+                "norm of only some of them."
             )
     return ""
 

@@ -359,7 +359,10 @@ def _order(table: Table) -> Found:
     for target in ("di", "dg", "df"):
         yield (
             f"{target}.dc after f",
-            capitalised(f"{TARGET_WORDS[target]} takes dc after it was multiplied by f for t-1."),
+            capitalised(
+                f"{TARGET_WORDS[target]} has the factor f[t] once too often, as where it takes dc "
+                "after it was multiplied by f for t-1."
+            ),
             times(Place(target), Factor("f")),
         )
     of_step = ("dh", "dc", "dy", "dh_carry", "dc_carry")

@@ -129,10 +129,7 @@ def loss_mistakes(head: str, beyond: bool) -> Found:
         capitalised(f"{words} has 1 subtracted at the input's class, not at the target's."),
         factor(HOT, 0, Factor("x_in")),
     )
-    for name, taken in (
-        ("log p", Factor("p", function="log(y)")),
-        ("logits", Factor("logits")),
-    ):
+    for name, taken in (("log p", Factor("log_p")), ("logits", Factor("logits"))):
         yield (
             f"dlogits.{name} for p",
             capitalised(f"{words} takes {name} where it needs p."),
