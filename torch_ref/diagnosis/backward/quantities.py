@@ -158,8 +158,8 @@ class Quantities:
         layers: of each layer the gates, "c_out", "x", "z_i", ... (..., T, B, H), "c" and "h"
             (..., T + 1, B, H), the state before the first step at index 0.
         weights: by name. dh_n, dc_n: of each layer (..., 1, B, H).
-        loss: "p", "onehot", "onehot_any" of all steps and members, "logits", "log_p" (..., T, B, V), "x_in",
-            the lowest layer's x, and "dloss" (1, 1, 1); or {}.
+        loss: "p", "onehot", "onehot_any" of all steps and members, "logits" and "log_p" (..., T, B,
+            V), "x_in", the lowest layer's x, and "dloss" (1, 1, 1); or {}.
         dy: (..., T, B, H), or None.
         outputs: "y" or "loss", "h_n", "c_n" and "z".
         variant: the cell.
