@@ -27,7 +27,7 @@ def params(inputs=3, hidden=2, layers=1):
         ({"weight_hh": "weight_ih_l{layer}"}, "two arrays named weight_ih_l0"),
         ({"bias_ih": "x"}, "two arrays named x"),
         ({"weight_ih": "W{layer}", "weight_hh": "W1"}, "two arrays named W1"),
-        ({"gate_names": ("i", "f", "c", "c")}, "must be four different names"),
+        ({"gate_names": ("i", "f", "c", "c")}, "must be a tuple of four different names"),
         ({"transposed": 1}, "transposed is 1 but must be True or False"),
         ({"sequence": "BT"}, "sequence is 'BT' but must be T and I with or without B"),
         ({"sequence": "B:TI"}, "sequence is 'B:TI' .* T: in front for a list"),

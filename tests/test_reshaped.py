@@ -10,6 +10,8 @@ from test_diagnosis import loss_and_grads, named
 
 import manual_lstm
 from manual_lstm.arrays import FloatArray, Gradients
+from manual_lstm.lstm import lstm_backward, lstm_forward
+from torch_ref import Implementation, Layout, diagnose
 
 Change = Callable[[FloatArray], FloatArray]
 
@@ -113,3 +115,35 @@ def test_targets_flattened_in_another_order_than_the_logits_are_named() -> None:
         return loss_and_grads(params, x, steps_for_sequences(targets), h0, c0)
 
     assert named(slipped, seconds=0) == ["forward.targets.(B, T) to (T, B)"]
+
+
+@pytest.mark.parametrize("order", ["ifgo", "ofig"])
+def test_reshaped_weight_whose_gates_stand_in_another_order(order: str) -> None:
+    """U (H, 4H) as U.reshape(4H, H) for U.T: which numbers meet depends on the gates' order."""
+    layout = Layout(order, transposed=True)
+    there, back_again = (
+        [names.index(gate) for gate in gates] for names, gates in (("ifgo", order), (order, "ifgo"))
+    )
+
+    def reshaped(weight: FloatArray) -> FloatArray:
+        theirs = np.concatenate([np.split(weight, 4)[n] for n in there]).T  # (H, 4H)
+        wrong = np.split(theirs.reshape(weight.shape), 4)
+        return np.concatenate([wrong[n] for n in back_again])
+
+    def vjp(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, cache = lstm_forward(layout.params_from(params), x, h0, c0)
+
+        def pullback(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            wrong = [each._replace(weight_hh=reshaped(each.weight_hh)) for each in cache]
+            found = lstm_backward(dy, dh_n, dc_n, wrong)
+            theirs = layout.params_to({name[1:]: found[name] for name in found if "_l" in name})
+            states = {name: found[name] for name in ("dx", "dh0", "dc0")}
+            return {f"d{name}": value for name, value in theirs.items()} | states
+
+        return outputs, pullback
+
+    mine = Implementation("mine", vjp=vjp, layout=layout, dtype="float64")
+    found = diagnose(mine, seconds=0)
+    assert found.finding is not None, found.located
+    sentence = found.finding.mistakes[0].sentence
+    assert sentence.startswith("What h's gradient hands to t-1 goes through weight_hh_lk reshaped")

@@ -253,7 +253,11 @@ def _write(
 _NOT_OF_USE = {
     "layout": (("target", "command"), "its files are in manual_lstm's own"),
     **dict.fromkeys(
-        ("head", "dtype", "without"), (("command",), "of a callable its own arguments tell")
+        ("head", "dtype", "without"),
+        (
+            ("command",),
+            "a callable tells by its arguments, or by its Implementation(...)",
+        ),
     ),
     **dict.fromkeys(
         ("case", "examples", "jobs", "timeout", "seed", "sizes", "require"),

@@ -266,7 +266,11 @@ def catalogue_of(subject: Subject) -> Catalogue:
     implementation = subject.implementation
     head = implementation.head_inside
     beyond = not {"dh_n", "dc_n"} <= subject.abilities.ignored
-    return catalogue(implementation.variant, head, beyond or head is None)
+    layout = implementation.layout
+    order = "ifgo"
+    if isinstance(layout, Layout) and layout.gates == "blocks":
+        order = layout.gate_order
+    return catalogue(implementation.variant, head, beyond or head is None, order)
 
 
 def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]:

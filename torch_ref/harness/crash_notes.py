@@ -40,6 +40,12 @@ def _given(implementation: Implementation) -> str:
         arrays["targets"] = layout.targets_to(case.targets)
     arrays |= {name: state for name, state in states if name in taken or (joined and taken)}
     given = ", ".join(f"{name} {_shape(array)}" for name, array in arrays.items())
+    if case.dy is not None:
+        dy, last = layout.sequence_to(case.dy, "dy"), layout.states_to(case.dh_n, case.dc_n)
+        of_states = ("dstate_n",) if joined else ("dh_n", "dc_n")
+        further = zip(("dy", *of_states), (dy, *last), strict=True)
+        back = ", ".join(f"{name} {_shape(array)}" for name, array in further)
+        given += f"; its pullback of {back} what it takes"
     return f"It was given {given}: a Layout gives it other names and axes."
 
 

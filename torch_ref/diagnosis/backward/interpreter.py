@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from manual_lstm.params import GATES
+from torch_ref.diagnosis.backward.carries import Received, left_of, received
 from torch_ref.diagnosis.backward.quantities import FLOAT64, Quantities, computed_again, quantities
 from torch_ref.diagnosis.backward.recurrence import RECURRENT, Loop, recur
-from torch_ref.diagnosis.backward.reshaped import in_blocks
+from torch_ref.diagnosis.backward.reshaped import as_returned
 from torch_ref.diagnosis.backward.table import (
     HEAD_SUMS,
     KINDS,
@@ -100,7 +101,7 @@ def gradients(
         results[f"d{name}"] = a.rnd(results[f"d{name}"] + share)
     for name, carry in (("dh0", "dh_carry"), ("dc0", "dc_carry")):
         values = [getattr(layer.loop, name) for layer in found.layers]
-        values = _left(values, [_begun(k, carry) for k in found.layers], carry, table)
+        values = left_of(values, [layer.env for layer in found.layers], carry, table.carries)
         shift = table[name].terms[0].factors[0].layer
         assert isinstance(shift, int)
         results[name] = np.stack(values[-shift:] + values[:-shift] if shift else values, axis=-3)
@@ -111,7 +112,7 @@ def gradients(
         )
     for begin, how in table.reshaped:
         for name in [name for name in results if name.startswith(begin)]:
-            results[name] = in_blocks(results[name], how)
+            results[name] = as_returned(name, results[name], how, table.order)
     return results
 
 
@@ -169,48 +170,9 @@ def solved(
     if table.carries:
         # A carry of another layer is of this step or the next: so many times, and all are there.
         for _ in range(q.sizes.T * len(layers)):
-            layers = _from_the_top(table, q, a, dy, None, _received(table, layers))
+            taken = received(table.carries, [layer.env for layer in layers])
+            layers = _from_the_top(table, q, a, dy, None, taken)
     return Solved(table, loss, layers)
-
-
-def _left(values: list[Array], begun: list[Array], carry: str, table: Table) -> list[Array]:
-    """A carry's last values, where another layer than its own may have been written to."""
-    how = dict(table.carries).get(carry)
-    if how == "one for all":
-        return values[:1] * len(values)
-    if how == "kept as the lowest layer's":
-        return [values[0], *begun[1:]]
-    return [*begun[:-1], values[0]] if how == "kept as the top layer's" else values
-
-
-Received = Sequence[Mapping[str, Sequence[Array | None]]]
-
-
-def _received(table: Table, layers: Sequence[SolvedLayer]) -> Received:
-    """What each layer takes for its own carry at each step, by what was handed on so far."""
-    top = len(layers) - 1
-    found: list[dict[str, Sequence[Array | None]]] = [{} for _ in layers]
-    for carry, how in table.carries:
-        handed = [list(np.moveaxis(layer.env[carry], -3, 0)) for layer in layers]
-        before: list[list[Array | None]] = [[*each[1:], None] for each in handed]  # that of t + 1
-        for k in range(len(layers)):
-            begun = [_begun(layers[k], carry)] * len(handed[k])
-            if how == "kept as the top layer's" and top:
-                found[k][carry] = [*before[0][:-1], begun[0]] if k == top else begun
-            elif how == "kept as the lowest layer's" and top:
-                found[k][carry] = begun if k else handed[1]
-            elif how == "one for all":
-                found[k][carry] = before[0] if k == top else handed[k + 1]
-            elif how == "the top layer's" and k < top:
-                found[k][carry] = handed[top]
-            elif how == "the lowest layer's" and k > 0:
-                found[k][carry] = before[0]
-    return found
-
-
-def _begun(layer: SolvedLayer, carry: str) -> Array:
-    """What a layer's carry begins with."""
-    return layer.env[{"dh_carry": "dh_n", "dc_carry": "dc_n"}[carry]][..., 0, :, :]
 
 
 def _from_the_top(
@@ -219,7 +181,7 @@ def _from_the_top(
     a: Arithmetic,
     dy: Array,
     beside: Solved | None,
-    received: Received | None = None,
+    received_of: Received | None = None,
 ) -> tuple[SolvedLayer, ...]:
     zero = np.zeros_like(dy[..., 0, :, :])
     above = {"dy_top": dy, "dh_above": zero, "dc_above": zero}
@@ -228,7 +190,7 @@ def _from_the_top(
         above["dy"] = dy
         known = None if beside is None else beside.layers[k]
         of_layer = _of_layer(table, k, len(q.layers))
-        taken = {} if received is None else received[k]
+        taken = {} if received_of is None else received_of[k]
         layers.insert(0, _solved_layer(of_layer, q, a, k, above, known, taken))
         dy = layers[0].env.get("below", dy)
         above |= {"dh_above": layers[0].loop.dh0, "dc_above": layers[0].loop.dc0}
@@ -254,13 +216,13 @@ def _solved_layer(
     k: int,
     above: Mapping[str, Array],
     known: SolvedLayer | None,
-    received: Mapping[str, Sequence[Array | None]],
+    taken: Mapping[str, Sequence[Array | None]],
 ) -> SolvedLayer:
     """One layer.
 
     above: "dy" (..., T, B, H) of this layer, "dy_top" of the top one, and "dh_above" and "dc_above"
     (..., B, H), dh0 and dc0 of the one above. known: this layer by the table beside this one.
-    received: as for `recur`.
+    taken: what `recur` has received.
     """
     if known is not None:
         # With another dy_top, dh0 or dc0 above, dy is another too.
@@ -279,7 +241,7 @@ def _solved_layer(
             env[f"{name} 1"] = per_layer[(k - 1) % len(q.layers)]
             env[f"{name} lowest"], env[f"{name} top"] = per_layer[0], per_layer[-1]
         others = None if known is None else (known.table, known.loop)
-        loop = recur(table, q, a, env, k, others, received)
+        loop = recur(table, q, a, env, k, others, taken)
         known = None
     whole = _Whole(q, a, env, k)
 

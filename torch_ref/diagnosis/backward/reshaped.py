@@ -4,10 +4,11 @@ An array is read in memory order with its last axes, or those of steps and seque
 around. Where one of the two axes is of size 1, that is no mistake.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from manual_lstm.params import GATES
 from torch_ref.oracles.equations import Array
 
 Reshape = Callable[[Array], Array]
@@ -55,9 +56,28 @@ OF_MATRIX = ("(N, M) to (M, N)", "(M, N) to (N, M)")
 OF_ROWS = ("(T*B, N) to (N, T*B)", "(B*T, N) to (N, B*T)")
 
 
-def in_blocks(matrix: Array, how: str) -> Array:
-    """A matrix (..., 4H, N), or behind "block " in `how` each gate's block of it, reshaped."""
+def as_returned(name: str, value: Array, how: str, order: str) -> Array:
+    """A gradient as it is returned reshaped, a weight's as by `in_blocks`."""
+    if name.startswith("dweight_"):
+        return in_blocks(value, how, order)
+    return RESHAPED[how](value)
+
+
+def in_blocks(matrix: Array, how: str, order: str = "ifgo") -> Array:
+    """A matrix (..., 4H, N), or behind "block " in `how` each gate's block of it, reshaped.
+
+    Args:
+        order: of the gates in the matrix that is reshaped whole; what is given and returned here
+            has the blocks i, f, g, o.
+    """
     if how in RESHAPED:
-        return RESHAPED[how](matrix)
+        theirs = [GATES.index(gate) for gate in order]
+        found = RESHAPED[how](_in_order(matrix, theirs))
+        return _in_order(found, [theirs.index(n) for n in range(len(GATES))])
     reshape = RESHAPED[how.removeprefix("block ")]
     return np.concatenate([reshape(each) for each in np.split(matrix, 4, axis=-2)], axis=-2)
+
+
+def _in_order(matrix: Array, order: Sequence[int]) -> Array:
+    blocks = np.split(matrix, len(order), axis=-2)
+    return np.concatenate([blocks[n] for n in order], axis=-2)

@@ -201,7 +201,7 @@ class Weight:
     too late or too early. `columns` takes as many columns elsewhere of the two matrices side by
     side. `layer` says of which layer the weight is. `altered` takes a column for zero, or for each
     column the sum of those up to it, or reshapes the whole matrix or the block, or has the sum of
-    each row on the diagonal.
+    each row on the diagonal. `order` is that of the gates in a matrix that is reshaped whole.
     """
 
     name: str
@@ -211,6 +211,7 @@ class Weight:
     columns: Columns = ""
     layer: Layer = "own"
     altered: Altered = ""
+    order: str = "ifgo"
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ class Table:
         decay, decayed: how much of the weights is added to their gradients, and of which: what
             their names begin with.
         reshaped: of gradients what their names begin with, and a key of `RESHAPED`, or that behind
-            "block ": how they are returned.
+            "block ": how they are returned. order: as for a Weight.
         one_array: of gradients what their names begin with, and what every layer's is where one
             array stands for all of them: the sum of the layers, what is the sum when the layer is
             done, or the lowest layer's.
@@ -276,6 +277,7 @@ class Table:
     decay: Fraction = Fraction(0)
     decayed: tuple[str, ...] = ()
     reshaped: tuple[tuple[str, str], ...] = ()
+    order: str = "ifgo"
     one_array: tuple[tuple[str, AllLayers], ...] = ()
     carries: tuple[tuple[str, Carrying], ...] = ()
     own: "Table | None" = None

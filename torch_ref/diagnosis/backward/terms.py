@@ -6,7 +6,7 @@ import numpy as np
 
 from manual_lstm.params import GATES
 from torch_ref.diagnosis.backward.quantities import FUNCTIONS, JOINED, Quantities, joined_inputs
-from torch_ref.diagnosis.backward.reshaped import RESHAPED
+from torch_ref.diagnosis.backward.reshaped import RESHAPED, in_blocks
 from torch_ref.diagnosis.backward.table import (
     Equation,
     Factor,
@@ -59,7 +59,8 @@ def block(q: Quantities, weight: Weight, k: int, a: Arithmetic) -> Array:
     else:
         k = layer_index(weight.layer, k, len(q.layers))
         whole = q.weights[f"{weight.name}_l{k}"]
-        whole = RESHAPED[weight.altered](whole) if weight.altered in RESHAPED else whole
+        if weight.altered in RESHAPED:
+            whole = in_blocks(whole, weight.altered, weight.order)
         hidden = q.sizes.H
         start = GATES.index(weight.block) * hidden
         array = whole[..., start : start + hidden, :]

@@ -1,14 +1,14 @@
 """The mistakes: kinds of edit times places of the table, each with a sentence."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from torch_ref.diagnosis.backward.identity import signer
 from torch_ref.diagnosis.backward.render import render_difference
 from torch_ref.diagnosis.backward.table import Table, backward_table
 from torch_ref.diagnosis.mistakes.cell import cell_mistakes
-from torch_ref.diagnosis.mistakes.edits import Edit
+from torch_ref.diagnosis.mistakes.edits import Edit, in_order, together
 from torch_ref.diagnosis.mistakes.extra import extra_mistakes
 from torch_ref.diagnosis.mistakes.joined import joined_mistakes
 from torch_ref.diagnosis.mistakes.loss import loss_mistakes
@@ -67,7 +67,10 @@ class Catalogue:
 
 
 def catalogue(
-    variant: Variant = STANDARD, head: str | None = None, beyond: bool | None = None
+    variant: Variant = STANDARD,
+    head: str | None = None,
+    beyond: bool | None = None,
+    order: str = "ifgo",
 ) -> Catalogue:
     """All distinct mistakes.
 
@@ -75,8 +78,28 @@ def catalogue(
         variant: the cell.
         head: "linear" or "bounded" for code with its loss inside; None where dy is given.
         beyond: whether dh_n and dc_n are given too; None is where dy is.
+        order: of the gates in a matrix of all four, which matters where one is reshaped.
     """
-    return _catalogue(variant, head, head is None if beyond is None else beyond)
+    return _in_order(variant, head, head is None if beyond is None else beyond, order)
+
+
+@cache
+def _in_order(variant: Variant, head: str | None, beyond: bool, order: str) -> Catalogue:
+    known = _catalogue(variant, head, beyond)
+    if order == "ifgo":
+        return known
+    whole = {name for name, _, _ in reshape_mistakes(known.table)}
+    mistakes = tuple(
+        replace(each, edit=together(each.edit, in_order(order)))
+        if each.identifier in whole
+        else each
+        for each in known.mistakes
+    )
+    wrong = tuple(
+        each.edit(known.table) if each.identifier in whole else table
+        for each, table in zip(mistakes, known.wrong, strict=True)
+    )
+    return replace(known, mistakes=mistakes, wrong=wrong)
 
 
 @cache

@@ -169,6 +169,20 @@ def returned(name: str, how: str) -> Edit:
     return lambda table: replace(table, reshaped=(*table.reshaped, (name, how)))
 
 
+def in_order(order: str) -> Edit:
+    """Let a matrix that is reshaped whole have its gates in this order."""
+
+    def own(term: Term) -> Term:
+        return replace(term, weight=term.weight and replace(term.weight, order=order))
+
+    def edit(table: Table) -> Table:
+        for each in table.equations.values():
+            table = table.with_equation(replace(each, terms=tuple(map(own, each.terms))))
+        return replace(table, order=order)
+
+    return edit
+
+
 def keeping(layer: Layer) -> Edit:
     """Let every layer use what that one's forward pass kept."""
     return lambda table: replace(table, kept=layer)

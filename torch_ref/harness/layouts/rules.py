@@ -75,7 +75,8 @@ def _check_gates(fields: LayoutFields) -> None:
         raise ValueError(f"gate_order is {order!r} but must be i, f, g and o in some order.")
     if not _are_texts(names) or len(names) != 4 or len(set(names)) != 4:
         raise ValueError(
-            f"gate_names is {names!r} but must be four different names, those of i, f, g and o."
+            f"gate_names is {names!r} but must be a tuple of four different names, those of i, f, "
+            "g and o."
         )
 
 

@@ -145,7 +145,8 @@ inline void check_case(const std::string& folder) {
     for (const char* part : {"\"format\":\"manual-lstm-case\"", "\"version\":1,", "\"layout\":{}",
                              "\"variant\":{}"})
         if (text.find(part) == std::string::npos)
-            throw std::runtime_error(folder + "/case.json must have " + part);
+            throw std::runtime_error(folder + "/case.json must have " + part +
+                                     ": with a layout or variant of your own leave out check_case");
 }
 
 // After everything else: the result is complete.
