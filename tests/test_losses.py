@@ -19,22 +19,26 @@ SHIFTED = "s = z - z.max(-1, keepdims=True)"
 LOSS = "loss = -np.log((p * hot).sum(-1)).mean()"
 
 
-def model(softmax: str = SOFTMAX, loss: str = LOSS) -> Callable[..., Any]:
-    """The LSTM with a linear head, its softmax and its loss as these lines have them."""
+DLOGITS = "dlogits = (p - hot) / (T * B); of_h = dlogits"
+
+
+def model(softmax: str = SOFTMAX, loss: str = LOSS, dlogits: str = DLOGITS) -> Callable[..., Any]:
+    """The LSTM with a linear head, its softmax, loss and backward as these lines have them."""
 
     def loss_and_grads(params: Any, x: Any, targets: Any, h0: Any, c0: Any) -> Any:
         lstm = {name: value for name, value in params.items() if not name.endswith("_out")}
         (y, _, _), pullback = ml.vjp(lstm, x, h0, c0)
         z = y @ params["weight_out"].T + params["bias_out"]
         hot = np.eye(z.shape[-1], dtype=z.dtype)[targets]
-        names = {"np": np, "z": z, "hot": hot, "params": params}
+        steps, batch, _ = z.shape
+        names = {"np": np, "z": z, "x": x, "hot": hot, "params": params, "T": steps, "B": batch}
         with np.errstate(all="ignore"):
-            exec(softmax, names)
-            exec(loss, names)
-        dlogits = (names["p"] - hot) / targets.size
-        gradients = pullback(dlogits @ params["weight_out"], None, None)
-        gradients["dweight_out"] = np.einsum("tbv,tbh->vh", dlogits, y)
-        gradients["dbias_out"] = dlogits.sum((0, 1))
+            for line in (softmax, loss, dlogits):
+                exec(line, names)
+        of_weights, of_h = names["dlogits"], names["of_h"]
+        gradients = pullback(of_h @ params["weight_out"], None, None)
+        gradients["dweight_out"] = np.einsum("tbv,tbh->vh", of_weights, y)
+        gradients["dbias_out"] = of_weights.sum((0, 1))
         return x.dtype.type(names["loss"]), gradients
 
     return loss_and_grads
@@ -74,6 +78,22 @@ def test_a_model_that_is_none() -> None:
 def test_loss_that_is_only_located(softmax: str, loss: str, identifier: str) -> None:
     """A softmax over other axes, or a loss with something added, is named by its line."""
     assert named(model(softmax, loss), seconds=0) == [f"forward.{identifier}"]
+
+
+BACK = [
+    ("dlogits = of_h = (p - x) / (T * B)", "dlogits.onehot(input)"),
+    ("dlogits = of_h = (p - hot.max((0, 1))) / (T * B)", "dlogits.onehot of any step and member"),
+    ("dlogits = of_h = (z - hot) / (T * B)", "dlogits.logits for p"),
+    ("dlogits = of_h = (np.log(p) - hot) / (T * B)", "dlogits.log p for p"),
+    (f"{DLOGITS}; of_h = p / (T * B)", "dy.p for dlogits"),
+    (f"{DLOGITS}; of_h = dlogits * p * (1 - p)", "dy.softmax's derivative twice"),
+]
+
+
+@pytest.mark.parametrize(("dlogits", "identifier"), BACK)
+def test_gradient_at_the_softmax_that_is_only_located(dlogits: str, identifier: str) -> None:
+    """What is taken for p, or for the targets."""
+    assert named(model(dlogits=dlogits), seconds=0) == [identifier]
 
 
 def test_least_probability_that_is_not_told() -> None:

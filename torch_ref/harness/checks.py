@@ -219,7 +219,7 @@ def check_clipping(subject: Subject, case: Case) -> Comparison | None:
         budgets = [expected_of(subject, each)[1] for each in (quiet, loud)]
         names = [name for name in small if name in budgets[0]]
         require_shapes(names, budgets[0], small, large)
-        grown = {name: small[name] * factor for name in names}
+        grown = {name: np.asarray(small[name], np.float64) * factor for name in names}
         limit = {name: budgets[0][name] * factor + budgets[1][name] for name in names}
         require(compare_gradients({name: large[name] for name in names}, grown, limit), _AS_MUCH)
         return None  # its errors are those of no ordinary case

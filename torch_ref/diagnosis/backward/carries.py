@@ -37,7 +37,7 @@ def received(carries: Sequence[tuple[str, Carrying]], envs: Sequence[Env]) -> Re
             elif how == "the top layer's" and k < top:
                 found[k][carry] = handed[top]
             elif how == "the lowest layer's" and k > 0:
-                found[k][carry] = of_next[0]
+                found[k][carry] = [*of_next[0][:-1], _begun(envs[0], carry)]
     return found
 
 

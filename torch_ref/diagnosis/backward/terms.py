@@ -26,7 +26,7 @@ def at_all_steps(factor: Factor, env: Mapping[str, Array], steps: int, a: Arithm
     if factor.name == "one":
         return a.number(np.ones((1, 1, 1)))
     array = joined_inputs(env, factor.name) if factor.name in JOINED else env[factor.key]
-    before = 1 if factor.name in ("c", "h") else 0
+    before = 1 if factor.name in ("c", "h", "c_lowest", "c_top") else 0
     start = before + factor.shift
     there = not factor.at and not factor.step and 0 <= start <= before
     same_at_each = array.shape[-3] == 1 and (there or steps > 1)
