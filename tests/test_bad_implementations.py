@@ -247,7 +247,7 @@ def test_a_callable_that_does_not_come_back(check, name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("zoo:lists", "--dtype", "float64"), "--dtype is for --command: of a callable"),
+        (("zoo:lists", "--dtype", "float64"), "--dtype is for --command: a callable"),
         (("zoo:lists", "--head", "none"), "--head is for --command"),
         (("zoo:lists", "--jobs", "2"), "--jobs is 2 but zoo:lists cannot be sent to another pro"),
         (("zoo:lists", "--without", "h0"), "--without is for --command"),

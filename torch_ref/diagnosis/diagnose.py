@@ -169,7 +169,9 @@ def _seek(
 ) -> tuple[Finding | None, str]:
     """What explains that something is wrong; failing that, where it first is."""
     so_far, small = "", as_of_float32(subject, evidence)
-    until = time.perf_counter() if small else until  # several mistakes are not as small
+    modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
+    # Several mistakes are not as small, and an array that is changed explains enough.
+    until = time.perf_counter() if small or modified else until
     if all(each.forward_right for each in evidence):
         finding, so_far = _explain(subject, evidence, seed, until, tell)
     else:
@@ -179,7 +181,6 @@ def _seek(
     if finding is not None:
         return finding, ""
     located = _clipped(subject) or locate_first_wrong(subject, seed, evidence)
-    modified = find_modified(subject, draw_case(subject, SIZES[0], seed))
     changed = modified.sentence if modified else ""
     return None, " ".join(part for part in (changed, small, located, so_far) if part)
 
