@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from torch_ref import Implementation, check_implementation, diagnose
+from torch_ref.reports.check_text import remarks
 
 CODE = """
 def vjp(params, x, h0, c0):
@@ -95,3 +96,34 @@ def test_carry_of_another_layer_that_is_only_located(
     assert found.finding is not None, found.located
     (mistake,) = found.finding.mistakes
     assert mistake.identifier == identifier
+
+
+@pytest.mark.parametrize("line", ["above = 0 * below", "above = dz @ (U[l] if l else 0 * W[l])"])
+def test_what_is_told_of_an_array_that_the_code_has_not(line: str) -> None:
+    """Without a dx that is returned "dx = 0" is the same; W and U are no joined matrix here."""
+    wrong = stack(("above = dz @ W[l]", line))
+
+    def without_dx(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pullback = wrong(params, x, h0, c0)
+
+        def back(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            found = pullback(dy, dh_n, dc_n)
+            return {name: value for name, value in found.items() if name != "dx"}
+
+        return outputs, back
+
+    finding = diagnose(Implementation("mine", vjp=without_dx, dtype="float64"), seconds=0).finding
+    assert finding is not None
+    (mistake,) = finding.mistakes
+    assert mistake.identifier.startswith("stack.") or "weight_hh" in mistake.sentence
+    assert "joined" not in mistake.sentence
+    others = " ".join(each.identifier for several in finding.alternatives for each in several)
+    assert "dx" in others
+
+
+def test_array_that_is_changed_beside_a_mistake_that_is_named() -> None:
+    """h0 holds the last state after the call: two mistakes explain it, neither in the code."""
+    overwriting = stack(("return (np.array(", "h0[...] = hs[-1]\n    return (np.array("))
+    report = check_implementation(overwriting, examples=20)
+    (told, *_) = remarks(report, diagnose(overwriting, seconds=0))
+    assert told.startswith("First mend this: check_inputs_unmodified fails: h0 is changed")

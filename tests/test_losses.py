@@ -8,7 +8,7 @@ import pytest
 from test_diagnosis import named
 
 import manual_lstm as ml
-from torch_ref import Implementation, check_implementation
+from torch_ref import Implementation, check_implementation, diagnose
 from torch_ref.harness.check_list import Check
 from torch_ref.harness.checks import check_clipping, check_improbable_target
 from torch_ref.harness.search import search
@@ -115,3 +115,22 @@ def test_wrong_loss_that_is_called_clipping(loss: str) -> None:
     assert (found.failure is None) == (loss != LOSS)
     improbable = Check(check_improbable_target, {"T": (1, 4), "L": 1})
     assert search(improbable, subject, 4, 0, shrink=False).failure is not None
+
+
+def located(dlogits: str) -> str:
+    """What is told of a wrong gradient that nothing explains."""
+    return diagnose(
+        Implementation("mine", loss_and_grads=model(dlogits=dlogits)), seconds=0
+    ).located
+
+
+def test_step_that_is_said_to_be_right_of_one_case() -> None:
+    """What is wrong where the target is not the input, as it happens to be in the first case."""
+    odd = "dlogits = of_h = (p - hot) * (1 + p * (hot != x)) / (T * B)"
+    assert located(odd).startswith("Wrong for a single step (T=1) already: ")
+
+
+def test_factor_of_the_case_that_is_sent_to_the_sums() -> None:
+    """Gradients divided by a norm of their own: by another number in each case."""
+    told = located(f"{DLOGITS}; of_h = dlogits = dlogits / np.abs(dlogits).max()")
+    assert "a factor that comes of the case" in told, told

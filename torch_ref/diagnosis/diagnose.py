@@ -368,12 +368,12 @@ def _explain(
     return (Finding(*several), "") if several else (None, turn.sentence)
 
 
-def _unlikely(subject: Subject, mistake: Mistake) -> bool:
-    """Of mistakes that nothing can tell apart: what is of an array that the code has not."""
+def _unlikely(subject: Subject, mistake: Mistake) -> int:
+    """Of mistakes that nothing can tell apart: how many arrays one is of that the code has not."""
     layout = subject.implementation.layout
     split = isinstance(layout, Layout) and layout.matrices == "split"
     of_dx = mistake.identifier.startswith("dx") and "dx" not in subject.abilities.returned
-    return of_dx or ("joined matrix" in mistake.sentence and split)
+    return of_dx + ("joined matrix" in mistake.sentence and split)
 
 
 def _still(

@@ -42,6 +42,7 @@ def extra_mistakes(table: Table, variant: Variant) -> Found:
     yield from _two_gates()
     yield from _row_sums()
     yield from _of_h(squashes)
+    yield from _other_matrix()
 
 
 def _factors(table: Table, squashes: bool) -> Found:
@@ -301,3 +302,23 @@ def _of_h(squashes: bool) -> Found:
             "needs 1 - o.",
             change(Place("dz_o"), factors=(Factor("do"), *derivative)),
         )
+
+
+def _other_matrix() -> Found:
+    """`dx = dz @ U`, which fits where a layer has as many inputs as units."""
+    for target, needed, taken in (
+        ("dx", "weight_ih", "weight_hh"),
+        ("dh_carry", "weight_hh", "weight_ih"),
+    ):
+        edits = {
+            gate: weight(Place(target, k), Weight(taken, gate)) for k, gate in enumerate(GATES)
+        }
+        for gates in (GATES, *((gate,) for gate in GATES)):
+            of = "" if len(gates) > 1 else f"{GATE_WORDS[gates[0]]}'s part of "
+            yield (
+                f"{target}.{taken} for {needed}{'' if len(gates) > 1 else f' of {gates[0]}'}",
+                capitalised(
+                    f"{of}{TARGET_WORDS[target]} goes back through {taken} where it needs {needed}."
+                ),
+                together(*(edits[gate] for gate in gates)),
+            )
