@@ -378,3 +378,19 @@ def test_a_net_with_one_output_whose_lower_layers_are_accused():
     assert report.verdict == "agree"
     assert "the upstream gradient dh_n of the layers below the top" in report.unverified
     assert "stacks (more than one layer)" not in report.unverified
+
+
+def test_lower_layers_that_are_lost_though_their_states_come_back():
+    """h_n of every layer is returned: what goes back to each must count."""
+
+    def drops(params, x, h0, c0):
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def back(dh_n, dc_n):
+            top = np.where(np.arange(len(dh_n))[:, None, None] == len(dh_n) - 1, dh_n, 0)
+            return pullback(None, top.astype(dh_n.dtype), dc_n)
+
+        return outputs, back
+
+    report = check_implementation(drops, examples=40)
+    assert report.verdict == "disagree"

@@ -126,4 +126,4 @@ def test_array_that_is_changed_beside_a_mistake_that_is_named() -> None:
     overwriting = stack(("return (np.array(", "h0[...] = hs[-1]\n    return (np.array("))
     report = check_implementation(overwriting, examples=20)
     (told, *_) = remarks(report, diagnose(overwriting, seconds=0))
-    assert told.startswith("First mend this: check_inputs_unmodified fails: h0 is changed")
+    assert told.startswith("First mend this, check_inputs_unmodified: h0 is changed by the call")

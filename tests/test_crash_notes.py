@@ -39,15 +39,15 @@ LISTS = Layout(sequence="T:BI")
             columns,
             Layout(),
             "It was given weight_ih_l0 (12, 2), weight_hh_l0 (12, 3), bias_l0 (12,), x (3, 1, 2), "
-            "h0 (1, 1, 3), c0 (1, 1, 3); its pullback of dy (3, 1, 3), dh_n (1, 1, 3), dc_n "
-            "(1, 1, 3) what it takes: a Layout gives it other names and axes.",
+            "h0 (1, 1, 3), c0 (1, 1, 3); its pullback, what it takes of dy (3, 1, 3), dh_n "
+            "(1, 1, 3), dc_n (1, 1, 3): a Layout gives it other names and axes.",
         ),
         (
             "vjp",
             in_torch,
             preset("keras"),
             "It was given kernel (2, 12), recurrent_kernel (3, 12), bias (12,), x (1, 3, 2); its "
-            "pullback of dy (1, 3, 3), dh_n (1, 3), dc_n (1, 3) what it takes: a Layout gives it "
+            "pullback, what it takes of dy (1, 3, 3), dh_n (1, 3), dc_n (1, 3): a Layout gives it "
             "other names and axes.",
         ),
         (

@@ -9,6 +9,7 @@ from test_diagnosis import named
 
 import manual_lstm as ml
 from torch_ref import Implementation, check_implementation, diagnose
+from torch_ref.diagnosis.locating.locate import locate_first_wrong
 from torch_ref.harness.check_list import Check
 from torch_ref.harness.checks import check_clipping, check_improbable_target
 from torch_ref.harness.search import search
@@ -134,3 +135,55 @@ def test_factor_of_the_case_that_is_sent_to_the_sums() -> None:
     """Gradients divided by a norm of their own: by another number in each case."""
     told = located(f"{DLOGITS}; of_h = dlogits = dlogits / np.abs(dlogits).max()")
     assert "a factor that comes of the case" in told, told
+
+
+@pytest.mark.parametrize("loss", ["np.nan", "np.inf", "-np.inf", "np.nan if T > 2 else 1.0", "0.0"])
+def test_loss_that_is_no_number_ends_nothing(loss: str) -> None:
+    """Neither a traceback nor wrong usage: it is a loss that is wrong."""
+    wrong = model(loss=f"loss = {loss}")
+    assert diagnose(Implementation("mine", loss_and_grads=wrong), seconds=0).wrong
+    assert check_implementation(wrong, examples=20).verdict == "disagree"
+
+
+def test_penalty_on_a_sum_that_is_only_located() -> None:
+    """A penalty beside a loss that is a sum is no mean's."""
+    loss = f"{LOSS} * T * B + 1e-3 * sum((v ** 2).sum() for v in params.values())"
+    wrong = model(loss=loss, dlogits="dlogits = of_h = p - hot")
+    summed = Implementation("mine", loss_and_grads=wrong, reduction="sum")
+    finding = diagnose(summed, seconds=0).finding
+    assert finding is not None
+    assert "1e-3" in finding.mistakes[0].sentence or "0.001" in finding.mistakes[0].sentence
+
+
+@pytest.mark.parametrize("loss", [f"{LOSS} * 2", f"{LOSS} * T * B"])
+def test_epsilon_that_is_none(loss: str) -> None:
+    """A loss that is too large is that of no epsilon."""
+    stable = f"{SHIFTED}; p = np.exp(s) / np.exp(s).sum(-1, keepdims=True)"
+    logs = "l = s - np.log(np.exp(s).sum(-1, keepdims=True))"
+    wrong = model(
+        stable, f"{logs}; {loss.replace('-np.log((p * hot).sum(-1))', '-(l * hot).sum(-1)')}"
+    )
+    report = check_implementation(wrong, examples=20)
+    told = [f.sentence for f in report.failures if f.check == "check_improbable_target"]
+    assert told
+    assert "log(max" not in told[0]
+
+
+@pytest.mark.parametrize("factor", [1.1115, 2.0005, 0.12355])
+def test_one_factor_that_is_called_another_in_each_case(factor: float) -> None:
+    """In float32, where rounding moves the last digit that is told."""
+
+    def wrong(params: Any, x: Any, h0: Any, c0: Any) -> Any:
+        outputs, pullback = ml.vjp(params, x, h0, c0)
+
+        def back(dy: Any, dh_n: Any, dc_n: Any) -> Any:
+            found = pullback(dy, dh_n, dc_n)
+            weights = {n: g * g.dtype.type(factor) for n, g in found.items() if "weight" in n}
+            return {**found, **weights}
+
+        return outputs, back
+
+    mine = Implementation("mine", vjp=wrong, dtype="float32", sizes={"L": 1})
+    told = locate_first_wrong(subject_of(mine), 0)
+    assert "comes of the case" not in told
+    assert "must be." in told

@@ -106,7 +106,8 @@ def find_abilities(implementation: Implementation) -> Abilities:
         if not trial.able
     }
     ignored = first.ignored
-    if trials["L"].able and _takes_the_top_alone(implementation, dtypes[0], ignored):
+    one_output = "h_n" not in first.results and "dy" in ignored and "dh_n" not in ignored
+    if one_output and trials["L"].able and _takes_the_top_alone(implementation, dtypes[0]):
         ignored |= {BELOW_THE_TOP}
         lacking[BELOW_THE_TOP] = "the upstream gradient dh_n of the layers below the top"
     for name in names:
@@ -126,12 +127,8 @@ def find_abilities(implementation: Implementation) -> Abilities:
     )
 
 
-def _takes_the_top_alone(
-    implementation: Implementation, dtype: str, ignored: frozenset[str]
-) -> bool:
-    """Whether what takes dh_n and no dy takes it as the gradient of its one output, the top's h."""
-    if "dy" not in ignored or "dh_n" in ignored or implementation.form != "vjp":
-        return False
+def _takes_the_top_alone(implementation: Implementation, dtype: str) -> bool:
+    """Whether dh_n is the gradient of one output, the top layer's last h, and of no other's."""
     case = probe(implementation, dtype, L=2)
     lower = restricted(case, frozenset({BELOW_THE_TOP}))
     first, second = (run_implementation(implementation, each).results for each in (case, lower))

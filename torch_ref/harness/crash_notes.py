@@ -45,7 +45,7 @@ def _given(implementation: Implementation) -> str:
         of_states = ("dstate_n",) if joined else ("dh_n", "dc_n")
         further = zip(("dy", *of_states), (dy, *last), strict=True)
         back = ", ".join(f"{name} {_shape(array)}" for name, array in further)
-        given += f"; its pullback of {back} what it takes"
+        given += f"; its pullback, what it takes of {back}"
     return f"It was given {given}: a Layout gives it other names and axes."
 
 

@@ -101,7 +101,7 @@ class Subject:
         return tuple(
             phrase
             for name, phrase in lacking.items()
-            if name not in raising and ("all" in required or name in required)
+            if name not in raising and ({"all", name, name.partition(" ")[0]} & required)
         )
 
     def answer(self, case: Case) -> Answer:

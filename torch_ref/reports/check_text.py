@@ -92,8 +92,10 @@ def remarks(report: CheckReport, diagnosis: Diagnosis | None) -> Iterator[str]:
         yield f"First of all: {report.failures[0].sentence} What is said here is of I = H."
     for failure in report.failures[0 if explained else 1 :]:
         if failure.error is not None or _tells_more(failure, explained):
-            first = "First mend this: " if failure.check == "check_inputs_unmodified" else ""
-            yield f"{first}{failure.check} fails: {failure.sentence}"
+            if failure.check == "check_inputs_unmodified":
+                yield f"First mend this, {failure.check}: {failure.sentence}"
+            else:
+                yield f"{failure.check} fails: {failure.sentence}"
     for tensor in report.tensors:
         if tensor.worst_index is None:
             yield f"{'Beside that, ' * explained}{tensor.name}: {tensor.reason}."

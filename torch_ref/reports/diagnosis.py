@@ -53,7 +53,7 @@ def alternatives(finding: Finding) -> Iterator[str]:
         sentences = " ".join(mistake.sentence for mistake in other)
         yield f"Or, which nothing that it returns can tell apart: {sentences}"
     if _is_forward(finding):
-        yield "Mend that first: what is right of the gradients is that of the right forward pass."
+        yield "Mend that first: the gradients are compared with those of the right forward pass."
 
 
 def diagnosis_json(diagnosis: Diagnosis | None) -> list[dict[str, Any]]:

@@ -167,12 +167,34 @@ def solved(
         dy = loss["dy"]
     assert dy is not None
     layers = _from_the_top(table, q, a, dy, None if table.carries else beside)
-    if table.carries:
+    if table.carries and len(layers) > 1:
+        if q.sizes.T > _MOST_STEPS:
+            raise ValueError(f"With {q.sizes.T} steps it takes too long to follow such a carry.")
         # A carry of another layer is of this step or the next: so many times, and all are there.
+        before: Received | None = None
         for _ in range(q.sizes.T * len(layers)):
             taken = received(table.carries, [layer.env for layer in layers])
+            if before is not None and _equal(before, taken):
+                break
             layers = _from_the_top(table, q, a, dy, None, taken)
+            before = taken
     return Solved(table, loss, layers)
+
+
+# Beyond, a carry of another layer, for which all steps are done so many times, is not followed.
+_MOST_STEPS = 32
+
+
+def _equal(first: Received, second: Received) -> bool:
+    def same(one: Array | None, other: Array | None) -> bool:
+        return one is other or (one is not None and other is not None and (one == other).all())
+
+    return all(
+        same(one, other)
+        for before, after in zip(first, second, strict=True)
+        for carry in before
+        for one, other in zip(before[carry], after[carry], strict=True)
+    )
 
 
 def _from_the_top(

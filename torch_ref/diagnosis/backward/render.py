@@ -80,9 +80,7 @@ _ALIASES = {
     "c_new": "c",
     "h_lowest": "h of the lowest layer",
     "x_before": "h[t-1] of the layer below",
-    "c_lowest": "c of the lowest layer",
-    "c_top": "c of the top layer",
-    "onehot_any": "onehot of every t and b",
+    "onehot_any": "(onehot of every t and b)",
     "x_in": "x[t]",
     "log_p": "log(p)",
     "dh_begin": "dh_carry",
@@ -244,6 +242,8 @@ def _factor(factor: Factor, variant: Variant) -> str:
     if name == "c_out":
         inner = f"c[t{at}]" if not factor.at else f"c[{_fixed(factor)}]"
         y = f"tanh({inner})" if variant.output == "tanh" else inner
+    elif name in ("c_lowest", "c_top"):
+        y = f"c[t{at}] of the {name.removeprefix('c_')} layer"
     elif name in ("dh_n", "dc_n", "dh0", "dc0"):
         y = name
     elif factor.at:

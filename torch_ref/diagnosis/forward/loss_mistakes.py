@@ -96,17 +96,23 @@ def _all_c(lines: Lines) -> Lines:
     return changed(below="c")(of_loss(head="c")(lines))
 
 
-def numbers_in_loss(right: Lines, case: Case, loss: float, error: float) -> Found:
+def numbers_in_loss(right: Lines, case: Case, loss: float, error: float, summed: bool) -> Found:
     """A loss with a number of its own in it, which makes `loss` of this case.
 
     Args:
-        right: the lines without it. loss: what came of the case. error: how far it may be off.
+        right: the lines without it. loss: what came of the case, as a mean. error: how far it may
+            be off. summed: whether it is a sum over the steps and the batch.
     """
-    plain, spread = (
-        float(forward_outputs(case, lines, FLOAT64)["loss"])
-        for lines in (right, of_loss(smoothed="1")(right))
-    )
-    if plain:
+    with np.errstate(all="ignore"):
+        plain, spread = (
+            float(forward_outputs(case, lines, FLOAT64)["loss"])
+            for lines in (right, of_loss(smoothed="1")(right))
+        )
+    if not np.isfinite([loss, plain, spread]).all():
+        return
+    if loss == 0 != plain:
+        yield "loss * 0", "the loss is 0.", "(25)", "loss = 0", _RIGHT, of_loss(scale=("0",))
+    elif plain:
         number = simplest(loss / plain, error / abs(plain))
         yield (
             f"loss * {number}",
@@ -127,6 +133,8 @@ def numbers_in_loss(right: Lines, case: Case, loss: float, error: float) -> Foun
             _RIGHT,
             of_loss(smoothed=str(share)),
         )
+    assert case.targets is not None
+    count = case.targets.size if summed else 1
     for name, of in _PENALISED.items():
         squares = sum(
             float(np.sum(np.square(value, dtype=np.float64)))
@@ -134,7 +142,7 @@ def numbers_in_loss(right: Lines, case: Case, loss: float, error: float) -> Foun
             if weight.startswith(of)
         )
         if squares and loss != plain:
-            share = simplest((loss - plain) / squares, error / squares)
+            share = simplest((loss - plain) * count / squares, error * count / squares)
             given = f"{float(share):.10g}"
             yield (
                 f"loss.penalty of {share} on {name}",
@@ -142,5 +150,5 @@ def numbers_in_loss(right: Lines, case: Case, loss: float, error: float) -> Foun
                 "(25)",
                 f"loss = mean(-log p[target]) + {given} * sum(w**2)",
                 _RIGHT,
-                of_loss(penalty=str(share), penalised=of),
+                of_loss(penalty=str(share), penalised=of, on_sum=summed),
             )

@@ -27,7 +27,7 @@ class LossLines:
         smoothed: by how much the one-hot row is, as a fraction: "1/10" takes a tenth from the
             target and spreads it over all classes.
         penalty, penalised: how much of the squares of the weights is added, and of which: what
-            their names begin with.
+            their names begin with. on_sum: whether it is added to the sum over steps and batch.
         targets: a key of ORDERS. scale: keys of SCALES, or fractions.
         over: whose losses are added up, a key of PARTS. over_all: whether their sum is divided by
             how many there are in all.
@@ -41,6 +41,7 @@ class LossLines:
     smoothed: str = "0"
     penalty: str = "0"
     penalised: tuple[str, ...] = ()
+    on_sum: bool = False
     targets: str = "[t]"
     scale: tuple[str, ...] = ()
     over: str = "all"
@@ -169,7 +170,7 @@ def loss_of(
         of_all = _mean(_log_of_each, found, count, a)
         loss = a.rnd(a.rnd((1 - share) * loss) + a.rnd(share * of_all))
     for name in [name for name in w if lines.penalty != "0" and name.startswith(lines.penalised)]:
-        share = float(scale_of(lines.penalty, Sizes(1, 1, 1, 1)))
+        share = float(scale_of(lines.penalty, Sizes(1, 1, 1, 1))) / (count if lines.on_sum else 1)
         loss = a.rnd(loss + share * np.sum(np.square(w[name])))
     if lines.over_all:
         loss = a.rnd(loss * (count / (steps * batch)))

@@ -91,7 +91,8 @@ def explain_forward(
 def _numbers(right: Lines, answer: _Answer) -> Found:
     if "loss" in answer.outputs:
         loss = float(answer.outputs["loss"]) / answer.scale
-        yield from numbers_in_loss(right, answer.case, loss, answer.off / answer.scale)
+        off, summed = answer.off / answer.scale, answer.scale != 1
+        yield from numbers_in_loss(right, answer.case, loss, off, summed)
 
 
 def _in_some_layers(

@@ -202,7 +202,7 @@ def _of_layers(evidence: Evidence, walked: FirstWrong | None, sizes: Mapping[str
             )
             if k == 0 and walked is not None and not walked.tensor:
                 return f"{above}. {walked.sentence}"
-            if sizes.get("T", 1) > 1 and "L" in sizes:
+            if sizes.get("T", 1) > 1 and "B" not in sizes:
                 return (
                     f"{above}; with one step it is right: look at what each layer takes of the "
                     "steps beside it, its own or another's: (9), (11), (16), and c[t-1] in (14)."

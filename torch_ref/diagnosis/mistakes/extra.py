@@ -241,8 +241,7 @@ def _carries(table: Table) -> Found:
         what = " and ".join(f"d{name}" for name in names)
         yield (
             f"{what}.begins with ones",
-            f"What is carried of {what} is 1 before the last step where it must be 0, or dh_n and "
-            "dc_n.",
+            f"What is carried of {what} begins with ones before the last step.",
             together(*(ones[name] for name in names)),
         )
     for limit in (1, 5):

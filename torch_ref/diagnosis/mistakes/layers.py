@@ -24,10 +24,10 @@ Found = Iterator[tuple[str, str, Edit]]
 _CARRYING: Mapping[Carrying, str] = {
     "one for all": "in one array for all layers, as of [zeros] * L: each takes what the layer "
     "above it has just handed on",
-    "the top layer's": "read as the top layer's, by every layer",
-    "the lowest layer's": "read as the lowest layer's, by every layer",
-    "kept as the top layer's": "kept as the top layer's, by every layer",
-    "kept as the lowest layer's": "kept as the lowest layer's, by every layer",
+    "the top layer's": "read where the top layer keeps its own, by every layer",
+    "the lowest layer's": "read where the lowest layer keeps its own, by every layer",
+    "kept as the top layer's": "kept by every layer where the top one keeps its own",
+    "kept as the lowest layer's": "kept by every layer where the lowest one keeps its own",
 }
 
 
