@@ -137,7 +137,8 @@ void write(const std::string& folder, const std::string& name, const Array<Real>
     if (!file.flush()) throw std::runtime_error(folder + "/" + name + ".npy cannot be written");
 }
 
-// Before everything else: is this a case that this header can read?
+// Before everything else: is this a case that this header can read? With a layout or a variant of
+// your own leave it out.
 inline void check_case(const std::string& folder) {
     std::string text;
     for (char letter : read_file(folder + "/case.json"))
@@ -145,8 +146,7 @@ inline void check_case(const std::string& folder) {
     for (const char* part : {"\"format\":\"manual-lstm-case\"", "\"version\":1,", "\"layout\":{}",
                              "\"variant\":{}"})
         if (text.find(part) == std::string::npos)
-            throw std::runtime_error(folder + "/case.json must have " + part +
-                                     ": with a layout or variant of your own leave out check_case");
+            throw std::runtime_error(folder + "/case.json must have " + part);
 }
 
 // After everything else: the result is complete.
