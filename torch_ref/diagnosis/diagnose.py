@@ -34,7 +34,7 @@ from torch_ref.diagnosis.matching.loop_range import match_loop_range
 from torch_ref.diagnosis.matching.several import match_several, probes
 from torch_ref.diagnosis.matching.single import Finding, match_single, share_used
 from torch_ref.diagnosis.matching.unknown import match_unknown
-from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue
+from torch_ref.diagnosis.mistakes.catalogue import Catalogue, Mistake, catalogue, in_gate_order
 from torch_ref.diagnosis.mistakes.of_a_sum import of_a_sum
 from torch_ref.harness.answers import MalformedAnswer
 from torch_ref.harness.contract import Implementation, as_implementation
@@ -267,11 +267,7 @@ def catalogue_of(subject: Subject) -> Catalogue:
     implementation = subject.implementation
     head = implementation.head_inside
     beyond = not {"dh_n", "dc_n"} <= subject.abilities.ignored
-    layout = implementation.layout
-    order = "ifgo"
-    if isinstance(layout, Layout) and layout.gates == "blocks":
-        order = layout.gate_order
-    return catalogue(implementation.variant, head, beyond or head is None, order)
+    return catalogue(implementation.variant, head, beyond or head is None)
 
 
 def _gather(subject: Subject, sizes: Sequence[Any], seed: int) -> list[Evidence]:
@@ -324,6 +320,9 @@ def _explain(
     # A mistake that divides by what rounds to zero on a loud case is told by the others.
     evidence = [each for each in evidence if each.actual and each.finite]
     singles = match_single(subject, known, evidence)
+    layout = subject.implementation.layout
+    if not singles and isinstance(layout, Layout) and layout.gates == "blocks":
+        singles = match_single(subject, in_gate_order(known, layout.gate_order), evidence)
     if not singles:
         singles, clipping = match_clipped(subject, known, evidence, until)
         if clipping is not None:

@@ -70,7 +70,6 @@ def catalogue(
     variant: Variant = STANDARD,
     head: str | None = None,
     beyond: bool | None = None,
-    order: str = "ifgo",
 ) -> Catalogue:
     """All distinct mistakes.
 
@@ -78,28 +77,21 @@ def catalogue(
         variant: the cell.
         head: "linear" or "bounded" for code with its loss inside; None where dy is given.
         beyond: whether dh_n and dc_n are given too; None is where dy is.
-        order: of the gates in a matrix of all four, which matters where one is reshaped.
     """
-    return _in_order(variant, head, head is None if beyond is None else beyond, order)
+    return _catalogue(variant, head, head is None if beyond is None else beyond)
 
 
 @cache
-def _in_order(variant: Variant, head: str | None, beyond: bool, order: str) -> Catalogue:
-    known = _catalogue(variant, head, beyond)
-    if order == "ifgo":
-        return known
-    whole = {name for name, _, _ in reshape_mistakes(known.table)}
+def in_gate_order(known: Catalogue, order: str) -> Catalogue:
+    """What is reshaped, of matrices whose gates stand in another order than i, f, g, o."""
+    reshaped = {name for name, _, _ in reshape_mistakes(known.table)}
     mistakes = tuple(
         replace(each, edit=together(each.edit, in_order(order)))
-        if each.identifier in whole
-        else each
         for each in known.mistakes
+        if each.identifier in reshaped
     )
-    wrong = tuple(
-        each.edit(known.table) if each.identifier in whole else table
-        for each, table in zip(mistakes, known.wrong, strict=True)
-    )
-    return replace(known, mistakes=mistakes, wrong=wrong)
+    wrong = tuple(each.edit(known.table) for each in mistakes)
+    return Catalogue(known.table, mistakes, wrong, {})
 
 
 @cache
