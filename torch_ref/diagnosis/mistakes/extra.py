@@ -1,6 +1,6 @@
 """A factor or a term too many, a stale buffer, one side of a gate's two matrices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations, product
 
@@ -279,16 +279,12 @@ def _row_sums() -> Found:
         gate: weight(Place("dh_carry", k), Weight("weight_hh", gate, altered="row sums"))
         for k, gate in enumerate(GATES)
     }
-    for gates in (GATES, *((gate,) for gate in GATES)):
-        of = "" if len(gates) > 1 else f"{GATE_WORDS[gates[0]]}'s part of "
-        yield (
-            f"dh_carry.row sums{'' if len(gates) > 1 else f' of {gates[0]}'}",
-            capitalised(
-                f"{of}what h's gradient hands to t-1 is dz times the sum of its own row of "
-                "weight_hh: the loop adds up over the other index."
-            ),
-            together(*(edits[gate] for gate in gates)),
-        )
+    yield from _whole_and_by_gate(
+        "dh_carry.row sums",
+        "what h's gradient hands to t-1 is dz times the sum of its own row of weight_hh: the loop "
+        "adds up over the other index.",
+        edits,
+    )
 
 
 def _of_h(squashes: bool) -> Found:
@@ -312,12 +308,15 @@ def _other_matrix() -> Found:
         edits = {
             gate: weight(Place(target, k), Weight(taken, gate)) for k, gate in enumerate(GATES)
         }
-        for gates in (GATES, *((gate,) for gate in GATES)):
-            of = "" if len(gates) > 1 else f"{GATE_WORDS[gates[0]]}'s part of "
-            yield (
-                f"{target}.{taken} for {needed}{'' if len(gates) > 1 else f' of {gates[0]}'}",
-                capitalised(
-                    f"{of}{TARGET_WORDS[target]} goes back through {taken} where it needs {needed}."
-                ),
-                together(*(edits[gate] for gate in gates)),
-            )
+        yield from _whole_and_by_gate(
+            f"{target}.{taken} for {needed}",
+            f"{TARGET_WORDS[target]} goes back through {taken} where it needs {needed}.",
+            edits,
+        )
+
+
+def _whole_and_by_gate(identifier: str, words: str, edits: Mapping[str, Edit]) -> Found:
+    """One mistake in all gates' parts, and in each gate's alone."""
+    yield identifier, capitalised(words), together(*edits.values())
+    for gate, edit in edits.items():
+        yield f"{identifier} of {gate}", capitalised(f"{GATE_WORDS[gate]}'s part of {words}"), edit
