@@ -95,9 +95,7 @@ def command(tmp_path, monkeypatch, capsys):
     """A function from arguments to (exit status, stdout, stderr), in an empty folder."""
     for name, text in MODULES.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
-    yield command_in(tmp_path, monkeypatch, capsys)
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    return command_in(tmp_path, monkeypatch, capsys)
 
 
 def test_a_right_lstm(command):
@@ -347,7 +345,6 @@ def test_a_layout_that_is_named_or_found(command):
     status, out, _ = command("check", "course:vjp", "--layout", "auto", "--examples", 40)
     assert status == 0
     assert "Its layout was found: course" in out
-    sys.modules.pop("course")
 
 
 COURSE = """

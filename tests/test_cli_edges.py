@@ -49,9 +49,7 @@ SMALL = ("--steps", 2, "--inputs", 2)
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys):
     """A function from arguments to (exit status, stdout, stderr), in an empty folder."""
-    yield command_in(tmp_path, monkeypatch, capsys)
-    for name in MODULES:
-        sys.modules.pop(name, None)
+    return command_in(tmp_path, monkeypatch, capsys)
 
 
 def refused(run, *words):

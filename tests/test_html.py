@@ -268,8 +268,7 @@ def test_a_page_without_jinja2(monkeypatch):
 def command(tmp_path, monkeypatch, capsys):
     """A function from arguments to (exit status, stdout, stderr), in a folder with mine.py."""
     (tmp_path / "mine.py").write_text(MODULE, encoding="utf-8")
-    yield command_in(tmp_path, monkeypatch, capsys)
-    sys.modules.pop("mine", None)
+    return command_in(tmp_path, monkeypatch, capsys)
 
 
 def test_a_check_that_writes_no_page(command, tmp_path):
