@@ -115,16 +115,21 @@ except BaseException:
 @pytest.mark.parametrize(
     "how", [["-m", "torch_ref"], ["-c", "import torch_ref.__main__ as m; m.run()"]]
 )
-def test_an_interrupt_while_torch_is_imported(how, tmp_path):
-    """A traceback, and the status of an error, in the first seconds of every command."""
+@pytest.mark.parametrize(
+    "words",
+    [("diff",), ("train", "--compare"), ("train", "--engine", "torch", "--history", "h.jsonl")],
+)
+def test_an_interrupt_while_torch_is_imported(how, words, tmp_path):
+    """A traceback, and the status of an error, in the first seconds of a command."""
     (tmp_path / "torch.py").write_text(SLOW_TORCH, encoding="utf-8")
     paths = [str(tmp_path), str(Path(manual_lstm.__file__).parents[1])]
     process = subprocess.Popen(
-        [sys.executable, *how, "check", "manual_lstm:vjp"],
+        [sys.executable, *how, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(paths)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
@@ -135,3 +140,4 @@ def test_an_interrupt_while_torch_is_imported(how, tmp_path):
     finally:
         process.kill()
     assert (process.returncode, out, err) == (130, "", "manual-lstm: interrupted.\n")
+    assert [file.name for file in tmp_path.iterdir()] == ["torch.py"]

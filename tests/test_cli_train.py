@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from manual_lstm.checkpoint import load_checkpoint, save_checkpoint
 from manual_lstm.predict import predict
 from manual_lstm.train import next_window, train_window
-from torch_ref.cli import app, side_by_side
+from torch_ref.cli import app
+from torch_ref.harness import side_by_side
 
 runner = CliRunner()
 

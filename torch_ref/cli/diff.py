@@ -26,6 +26,7 @@ from torch_ref.cli.window import (
 from torch_ref.compare.diff import diff_gradients, sides_of
 from torch_ref.diagnosis.blind_spots import Blindness, blind_spots, hides
 from torch_ref.diagnosis.maps import maps_of_diff
+from torch_ref.interrupts import leaving_at_once
 from torch_ref.oracles.case import Case
 from torch_ref.reports.as_json import comparison_json, write_json
 from torch_ref.reports.diagnosis import blindness_text
@@ -64,6 +65,8 @@ def diff(
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
     check_outputs(html, json, {"--text": text})
+    with leaving_at_once():
+        import torch_ref.oracles.twin as _  # noqa: F401  and torch, which takes seconds
     window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
     case = window.case()

@@ -7,7 +7,7 @@ from rich.console import Console
 from manual_lstm.tasks import Text
 from manual_lstm.train import Schedule, TrainState
 from torch_ref.cli.progress import losses
-from torch_ref.harness.side_by_side import SideBySide, compare_training
+from torch_ref.interrupts import leaving_at_once
 from torch_ref.reports.as_json import write_json
 from torch_ref.reports.names import element_name
 
@@ -26,7 +26,10 @@ def compare_both(
     Raises:
         ValueError: no window is left, or not even the first can be judged.
     """
-    found: SideBySide | None = None
+    with leaving_at_once():
+        from torch_ref.harness.side_by_side import compare_training  # and torch, here alone
+
+    found = None
     count = windows - state.windows
     if count < 1:
         raise ValueError(

@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +34,7 @@ from torch_ref.cli.page import check_outputs
 from torch_ref.cli.progress import losses
 from torch_ref.cli.side_by_side import compare_both
 from torch_ref.cli.window import DType, HeadName, require_memory
-from torch_ref.harness.twin_training import twin_window
+from torch_ref.interrupts import leaving_at_once
 from torch_ref.reports.as_json import write_json
 from torch_ref.reports.files import require_writable
 from torch_ref.reports.plots import plot_gates, plot_history, require_matplotlib
@@ -181,6 +182,7 @@ def train(
     if compare:
         raise typer.Exit(compare_both(schedule, symbols, state, windows, json, words, floor))
 
+    advance = _advance(engine)
     sink = _Sink(schedule, symbols, monitor_every)
     began, first = time.perf_counter(), state.windows
 
@@ -210,7 +212,7 @@ def train(
             each=each,
             save=None if checkpoint is None else save,
             save_every=save_every,
-            advance=train_window if engine is Engine.manual else twin_window,
+            advance=advance,
         )
     rate = (state.windows - first) / max(time.perf_counter() - began, 1e-9)
     if plot is not None and history is not None:
@@ -240,6 +242,15 @@ def train(
     if json != "-":
         _print(schedule, report, last, sink.sizes)
     raise typer.Exit(130 if ending == "interrupted" else 0)
+
+
+def _advance(engine: Engine) -> Callable[..., tuple[TrainState, Trained]]:
+    if engine is Engine.manual:
+        return train_window
+    with leaving_at_once():
+        from torch_ref.harness.twin_training import twin_window  # and torch, here alone
+
+    return twin_window
 
 
 def _require_new(checkpoint: str) -> None:

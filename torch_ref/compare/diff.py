@@ -12,7 +12,6 @@ from torch_ref.compare.budget import Progress, error_budget
 from torch_ref.compare.errors import Comparison, compare_gradients
 from torch_ref.compare.sharpness import sharpness
 from torch_ref.oracles.case import Case, Results, run_case
-from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp
 from torch_ref.oracles.variant import STANDARD
 
 
@@ -82,5 +81,7 @@ def run_manual(case: Case) -> Results:
 
 def run_twin(case: Case) -> Results:
     """The outputs and gradients of the autograd twin, which computes the case's variant."""
+    from torch_ref.oracles.twin import autograd_model_vjp, autograd_vjp  # torch too
+
     twin = autograd_vjp if case.targets is None else autograd_model_vjp
     return run_case(case, partial(twin, variant=case.variant))

@@ -1,9 +1,9 @@
 """What an implementation returns, read as arrays of numbers."""
 
+import sys
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from manual_lstm.arrays import FloatArray
 
@@ -33,6 +33,14 @@ def numbers(name: str, value: Any) -> FloatArray:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+def loaded_torch() -> Any:
+    """The module torch, if anybody has imported it, or None: then nothing is of a type of its own.
+
+    It takes longer to import than everything else here together, and most LSTMs need none of it.
+    """
+    return sys.modules.get("torch")
+
+
 def kind_of(value: object) -> str:
     """What came, in the words of an error: its type, and of a tuple or list how many it has."""
     if isinstance(value, tuple | list):
@@ -41,6 +49,7 @@ def kind_of(value: object) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
+    torch = loaded_torch()
+    if torch is not None and isinstance(value, torch.Tensor):
         return value.detach().cpu().numpy()
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -19,11 +19,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from torch.nn import Module
 
 from manual_lstm.arrays import FloatArray, check_count
 from manual_lstm.model import Head
-from torch_ref.harness.answers import MalformedAnswer, kind_of, numbers
+from torch_ref.harness.answers import MalformedAnswer, kind_of, loaded_torch, numbers
 from torch_ref.harness.arranged_program import run_arranged_program
 from torch_ref.harness.cases import with_head
 from torch_ref.harness.given import restricted, without_biases
@@ -136,7 +135,8 @@ def as_implementation(target: Any, name: str | None = None) -> Implementation:
             f"the implementation is {type(target).__name__} but must be an Implementation, or a "
             "callable vjp(params, x, h0, c0) or loss_and_grads(params, x, targets, h0, c0)."
         )
-    if isinstance(target, Module):
+    torch = loaded_torch()
+    if torch is not None and isinstance(target, torch.nn.Module):
         raise ValueError(
             "the implementation is a torch module but must be a callable in NumPy arrays: give "
             "from_module(module) of torch_ref.harness.adapters."

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from torch_ref.compare.errors import compare_gradients
 from torch_ref.diagnosis.backward.render import joined
 from torch_ref.diagnosis.evidence import Evidence
 from torch_ref.diagnosis.matching.unknown import simplest
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
+from torch_ref.harness.answers import loaded_torch
 from torch_ref.harness.judge import Inconclusive, Subject, apart, expected_of
 from torch_ref.oracles.case import Case, Results
 
@@ -85,18 +85,21 @@ def find_kept(
 
 def _repeats(subject: Subject, case: Case, allowed: Mapping[str, Any]) -> bool:
     """Whether two calls give the same with the same seed of Python's, NumPy's and torch's own."""
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    torch = loaded_torch()
+    kept = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
     runs = []
     try:
         for _ in range(2):
             random.seed(0)
             np.random.seed(0)
-            torch.manual_seed(0)
+            if torch is not None:
+                torch.manual_seed(0)
             runs.append(subject.run(case))
     finally:
         random.setstate(kept[0])
         np.random.set_state(kept[1])
-        torch.set_rng_state(kept[2])
+        if torch is not None:
+            torch.set_rng_state(kept[2])
     first, second = runs
     return not any(apart(value, second[n], allowed.get(n, 0)) for n, value in first.items())
 
