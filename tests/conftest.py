@@ -1,6 +1,7 @@
 """Profiles, `dev`, the default, and `ci`, chosen by HYPOTHESIS_PROFILE; the C++ LSTM."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ settings.register_profile("dev", max_examples=12, **UNTIMED)
 # ci draws the same examples every time, so that a change is judged by the change alone; new
 # examples come from the runs of `dev`, which are random and remember what failed.
 settings.register_profile("ci", max_examples=60, derandomize=True, **UNTIMED)
+EACH = 4  # of the tests that are `sampled`, `dev` runs one of so many in each file
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "dev")
 settings.load_profile(PROFILE)
 
@@ -31,12 +33,21 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the whole suite, leave what is `thorough` to CI; a file that is named runs whole."""
+    """Of the whole suite, leave to CI what is `thorough`, and of what is `sampled` three of four in
+    each file; a file that is named runs whole.
+    """
     if PROFILE == "ci" or not all(Path(each).is_dir() for each in config.args):
         return
-    thorough = [item for item in items if item.get_closest_marker("thorough")]
-    config.hook.pytest_deselected(items=thorough)
-    items[:] = [item for item in items if item not in thorough]
+    of_file: Counter[Path] = Counter()
+    left, run = [], []
+    for item in items:
+        thorough = item.get_closest_marker("thorough") is not None
+        if not thorough and item.get_closest_marker("sampled") is not None:
+            thorough = of_file[item.path] % EACH != 0
+            of_file[item.path] += 1
+        (left if thorough else run).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = run
 
 
 @pytest.fixture(scope="session")

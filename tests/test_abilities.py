@@ -13,6 +13,8 @@ from torch_ref.cli import main
 from torch_ref.harness.abilities import find_abilities
 from torch_ref.harness.contract import as_implementation
 
+pytestmark = pytest.mark.sampled
+
 
 def one_layer(params, x, h0, c0):
     """Written for one layer; the shapes of two do not go together."""

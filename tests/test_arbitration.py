@@ -144,7 +144,7 @@ def test_a_float64_side_excused_by_the_budget_of_float32():
 
 def test_a_diff_that_does_not_say_who_is_right(monkeypatch):
     """A wrong line in manual_lstm, and then in the twin, is blamed on it by `manual-lstm diff`."""
-    arguments = ["diff", "--steps", "5", "--inputs", "4", "--json", "-"]
+    arguments = ["diff", "--steps", "5", "--inputs", "4", "--no-blind-spots", "--json", "-"]
     with pytest.MonkeyPatch.context() as patch:
         plant(patch, *MISTAKES["df takes c[t] for c[t-1]"])
         result = CliRunner().invoke(app, arguments)
@@ -165,6 +165,8 @@ def test_a_diff_that_does_not_say_who_is_right(monkeypatch):
 
 def test_an_agreement_whose_json_has_an_arbitration():
     """The key is there, and null."""
-    result = CliRunner().invoke(app, ["diff", "--steps", "3", "--inputs", "3", "--json", "-"])
+    result = CliRunner().invoke(
+        app, ["diff", "--steps", "3", "--inputs", "3", "--no-blind-spots", "--json", "-"]
+    )
     assert result.exit_code == 0
     assert json.loads(result.stdout)["arbitration"] is None

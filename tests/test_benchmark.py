@@ -67,6 +67,7 @@ def test_a_mean_that_is_not_geometric():
     assert geometric_mean([0.25, 4.0]) == 1.0
 
 
+@pytest.mark.thorough
 def test_a_peak_that_is_inherited_or_forgotten():
     """A fresh process's peak is its own: this one's memory is not in it, what it allocates is."""
     held = np.ones(2**24)  # 128 MiB

@@ -61,9 +61,8 @@ def unseen(mistakes: Sequence[Mistake], head: str | None, case: Case) -> list[Mi
     return hidden
 
 
-@pytest.mark.parametrize(
-    ("form", "head"), [("vjp", None), pytest.param("loss", "linear", marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize(("form", "head"), [("vjp", None), ("loss", "linear")])
 def test_no_mistake_passes_every_case_of_a_campaign(form: str, head: str | None) -> None:
     """A mistake of the catalogue with which all checks of half a default campaign would hold."""
     left: list[Mistake] = list(catalogue(head=head).mistakes)

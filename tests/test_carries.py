@@ -8,6 +8,8 @@ import pytest
 from torch_ref import Implementation, check_implementation, diagnose
 from torch_ref.reports.check_text import remarks
 
+pytestmark = pytest.mark.sampled
+
 CODE = """
 def vjp(params, x, h0, c0):
     T, L = len(x), len(h0)

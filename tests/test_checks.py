@@ -13,6 +13,8 @@ from torch_ref.harness.layouts.layout import Layout
 from torch_ref.harness.search import search
 from torch_ref.harness.subject import subject_of
 
+pytestmark = pytest.mark.sampled
+
 EXAMPLES = 20
 
 

@@ -35,6 +35,8 @@ from torch_ref.harness.exchange.files import load_case, load_result, save_case
 from torch_ref.harness.program import ProgramCrashed, run_program
 from torch_ref.oracles.case import Results
 
+pytestmark = pytest.mark.sampled
+
 
 @pytest.fixture(scope="session")
 def skeleton(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -8,6 +8,8 @@ from test_others import made as of_style
 from torch_ref import diagnose
 from torch_ref.diagnosis.backward.table import Uncut, steps_of
 
+pytestmark = pytest.mark.sampled
+
 HANDED, BEFORE = "dc_next = dc * f", "x, h, c, i, f, g, o, tc = tapes[k][t]"
 NONE = "dh_next, dc_next = 0 * dh_next, 0 * dc_next"
 # The line, what stands in its place, and what has to be told.
@@ -23,6 +25,7 @@ CUTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("old", "new", "told"), CUTS)
 def test_truncation_inside_the_window_that_is_only_located(old: str, new: str, told: str) -> None:
     """Windows of their own within the window, of which one step is told."""

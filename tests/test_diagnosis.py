@@ -31,6 +31,8 @@ from torch_ref.harness.judge import Subject
 from torch_ref.harness.subject import subject_of
 from torch_ref.oracles.variant import STANDARD, Variant
 
+pytestmark = pytest.mark.sampled
+
 HEADS = (None, "linear", "bounded")
 VARIANTS = (
     STANDARD,

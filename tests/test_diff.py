@@ -30,6 +30,7 @@ def test_a_diff_that_finds_mistakes_in_correct_code(head, dtype):
     assert diff_gradients(case_of(dtype, head)).verdict == "agree"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("mistake", [*MISTAKES, *ON_THE_BOUNDED_HEAD])
 def test_a_mistake_that_the_diff_does_not_see(mistake, dtype, monkeypatch):

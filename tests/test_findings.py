@@ -9,7 +9,7 @@ from torch_ref.harness.findings import Scale
 from torch_ref.harness.judge import Clipping
 from torch_ref.reports.as_json import check_json
 
-pytestmark = pytest.mark.usefixtures("unshrunk")
+pytestmark = [pytest.mark.sampled, pytest.mark.usefixtures("unshrunk")]
 
 # So near is no other limit; how near it has to be the budgets of what is clipped by it decide.
 HALF_THE_DIGITS = float(np.sqrt(np.finfo(np.float64).eps))

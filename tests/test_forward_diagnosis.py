@@ -15,6 +15,8 @@ from torch_ref.diagnosis.forward.mistakes import forward_mistakes
 from torch_ref.harness.cases import sized_case
 from torch_ref.oracles.variant import STANDARD, Variant
 
+pytestmark = pytest.mark.sampled
+
 FORWARD = {
     "forward with h = o * c": "forward.h.o * c[t]",
     "forward with the cell overwritten": "forward.c[t-1].zero",

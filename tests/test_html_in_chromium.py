@@ -9,6 +9,8 @@ import pytest
 from chromium import chromium, find_chromium
 from pages import rendered
 
+pytestmark = pytest.mark.sampled
+
 WIDTHS = (360, 1400)
 SHOWN = ("agree", "finding", "nan", "hostile", "large")
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"

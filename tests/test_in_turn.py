@@ -20,6 +20,8 @@ from torch_ref.diagnosis.matching.unknown import helper_scaled
 from torch_ref.diagnosis.mistakes.catalogue import Catalogue, catalogue
 from torch_ref.diagnosis.mistakes.edits import Place, factor, scaled
 
+pytestmark = pytest.mark.sampled
+
 SECONDS = 600.0
 
 
@@ -99,6 +101,7 @@ def test_mistake_that_a_later_one_undoes_and_that_is_told() -> None:
     assert found.residual is not None
 
 
+@pytest.mark.thorough
 def test_mistake_behind_several_that_are_one_on_the_small_case() -> None:
     """Of those that explain as much, three that no case of two steps tells apart are followed."""
     right = "do = dy * np.tanh(c[t])"

@@ -24,6 +24,7 @@ def by_itself(table: Table, q: Quantities) -> dict[str, NDArray[np.int64]] | Non
         return None
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("head", [None, "linear"])
 def test_what_an_edited_equation_changes_and_is_taken_over_all_the_same(head: str | None) -> None:
     """A gradient of the right table that is left in the place of the wrong one's.

@@ -13,6 +13,8 @@ from manual_lstm import CharModel
 from manual_lstm.params import lstm_sizes
 from torch_ref import preset
 
+pytestmark = pytest.mark.sampled
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 OTHERS = (
     "gradcheck, slow",

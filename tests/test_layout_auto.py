@@ -10,6 +10,8 @@ from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.diagnosis.mistakes.planted import planted_loss
 from torch_ref.harness.layout_auto import suggestion, with_layout_found
 
+pytestmark = pytest.mark.sampled
+
 ROWS = Layout(gate_order="ifog", transposed=True, matrices="hx", bias="last", weight="W{layer}")
 
 

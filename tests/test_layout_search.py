@@ -23,6 +23,8 @@ from torch_ref.harness.layouts.presets import (
 )
 from torch_ref.harness.layouts.search import find_layout
 
+pytestmark = pytest.mark.sampled
+
 ORDERS = ["".join(order) for order in permutations("ifgo")]
 
 

@@ -20,6 +20,8 @@ from torch_ref.harness.layouts.presets import KERAS, PRESETS
 from torch_ref.harness.layouts.words import array_name, differs, element_of, in_their_words
 from torch_ref.reports.names import element_name
 
+pytestmark = pytest.mark.sampled
+
 KINDS = ("weight_ih", "weight_hh", "bias")
 GATES = "ifgo"
 TWO = ("pair", "concatenated")

@@ -16,6 +16,8 @@ from torch_ref.diagnosis.locating.locate import locate_first_wrong
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.subject import subject_of
 
+pytestmark = pytest.mark.sampled
+
 SOURCE = (Path(__file__).parent / "others" / "stacked.py").read_text(encoding="utf-8")
 OF_GATE_I = "di = dc * g * i * (1 - i)"
 OF_CARRY = "dh_next = dz @ U"

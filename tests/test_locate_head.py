@@ -10,6 +10,8 @@ from torch_ref import Implementation, diagnose, preset
 from torch_ref.diagnosis.locating.locate import locate_first_wrong
 from torch_ref.harness.subject import subject_of
 
+pytestmark = pytest.mark.sampled
+
 SOURCE = (Path(__file__).parent / "others" / "loss_fun.py").read_text(encoding="utf-8")
 CLIPPED = "    for gradient in gradients:\n        np.clip(gradient, -5, 5, out=gradient)\n"
 LOOP = "for t in reversed(range(len(inputs))):"

@@ -9,6 +9,8 @@ from test_diagnosis import loss_and_grads
 from torch_ref import Implementation, diagnose
 from torch_ref.diagnosis.mistakes.catalogue import Mistake
 
+pytestmark = pytest.mark.sampled
+
 Factor = Callable[[int, int], float]
 
 

@@ -15,6 +15,8 @@ from torch_ref.harness.checks import check_clipping, check_improbable_target
 from torch_ref.harness.search import search
 from torch_ref.harness.subject import subject_of
 
+pytestmark = pytest.mark.sampled
+
 SOFTMAX = "p = np.exp(z - z.max(-1, keepdims=True)); p /= p.sum(-1, keepdims=True)"
 SHIFTED = "s = z - z.max(-1, keepdims=True)"
 LOSS = "loss = -np.log((p * hot).sum(-1)).mean()"

@@ -17,6 +17,8 @@ from torch_ref.diagnosis.forward.mistakes import forward_mistakes
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
 from torch_ref.harness.cases import sized_case
 
+pytestmark = pytest.mark.sampled
+
 SOURCE = (Path(__file__).parent / "others" / "stacked.py").read_text(encoding="utf-8")
 COUPLED = (
     ("i, f, g, o = sigmoid(zi), sigmoid(zf)", "f, g, o = sigmoid(zf)"),
@@ -123,6 +125,7 @@ LOCATED = [
 ]  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("old", "new", "phrases"), LOCATED)
 def test_input_gate_that_is_not_there_and_hides_what_the_others_have_in_common(
     old: str, new: str, phrases: tuple[str, ...]

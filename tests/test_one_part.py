@@ -11,6 +11,8 @@ from test_locate import made
 import manual_lstm
 from torch_ref import Implementation, diagnose, preset
 
+pytestmark = pytest.mark.sampled
+
 TOP, LOWEST = "in every layer but the lowest", "in the lowest layer only"
 Array = np.ndarray[Any, Any]
 

@@ -10,6 +10,8 @@ import pytest
 
 from torch_ref import Implementation, Layout, Variant, check_implementation, diagnose, preset
 
+pytestmark = pytest.mark.sampled
+
 FOLDER = Path(__file__).parent / "others"
 PEEPHOLES = ("weight_ci_l0", "weight_cf_l0", "weight_co_l0")
 

@@ -48,6 +48,7 @@ def test_a_wrong_lstm_in_pytest(pytester):
     assert "check_only_dc_n" not in str(done.stdout).split("short test summary")[-1]
 
 
+@pytest.mark.thorough
 def test_clipping_that_only_the_command_allows_for(pytester):
     """What the command says agrees where nothing is clipped does so in pytest; unless required."""
     chosen = "check_gradients or check_linearity or check_clipping"

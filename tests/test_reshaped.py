@@ -13,6 +13,8 @@ from manual_lstm.arrays import FloatArray, Gradients
 from manual_lstm.lstm import lstm_backward, lstm_forward
 from torch_ref import Implementation, Layout, diagnose
 
+pytestmark = pytest.mark.sampled
+
 Change = Callable[[FloatArray], FloatArray]
 
 

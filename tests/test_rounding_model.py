@@ -14,6 +14,8 @@ from torch_ref.compare.budget import _spread, error_budgets, false_alarm_quantil
 from torch_ref.compare.rounding import rounding_arithmetic
 from torch_ref.oracles.equations import solve, unrounded
 
+pytestmark = pytest.mark.sampled
+
 QUANTILE = false_alarm_quantile()
 
 

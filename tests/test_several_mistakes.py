@@ -15,6 +15,8 @@ from torch_ref.diagnosis.matching.single import joint
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
 from torch_ref.oracles.variant import STANDARD
 
+pytestmark = pytest.mark.sampled
+
 
 @pytest.fixture
 def only_sets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,11 +68,12 @@ def test_mistakes_are_sought_one_after_the_other_before_sets_of_them() -> None:
     assert told[-1] == "mistakes one after the other"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("only_sets")
 @pytest.mark.parametrize(
     "identifiers",
     [
-        pytest.param(("weight_hh[o].from g", "dz_g.1-y"), marks=pytest.mark.thorough),
+        ("weight_hh[o].from g", "dz_g.1-y"),
         ("do.dc for dh", "dc.1-y"),
         ("weights.moved by one", "weight[o].from g"),  # both edit dweight_ih.o
     ],

@@ -14,6 +14,8 @@ from torch_ref.diagnosis.backward.table import backward_table
 from torch_ref.diagnosis.mistakes.planted import planted_vjp
 from torch_ref.harness.cases import sized_case
 
+pytestmark = pytest.mark.sampled
+
 OF_FLOAT32 = "No difference exceeds what rounding to float32 can make"
 # The line, what stands in its place, and what is told beside.
 SMALL = [

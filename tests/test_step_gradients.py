@@ -40,6 +40,8 @@ from torch_ref.oracles.truth import truth
 from torch_ref.oracles.variant import Variant
 from torch_ref.reports.as_json import check_json
 
+pytestmark = pytest.mark.sampled
+
 Arrays = Mapping[str, Any]
 
 

@@ -51,6 +51,7 @@ def test_a_case_that_is_not_what_was_asked_for(case):
         assert np.isfinite(value).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("strategy", [cases(), model_cases()], ids=["cases", "model_cases"])
 def test_a_failing_case_that_does_not_shrink(strategy):
     """The simplest case has one of everything and zeros only; what matters stays."""

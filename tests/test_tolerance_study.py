@@ -12,6 +12,8 @@ from torch_ref import truth
 from torch_ref.compare import budget
 from torch_ref.compare.errors import budget_shares
 
+pytestmark = pytest.mark.sampled
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 

@@ -15,6 +15,8 @@ from torch_ref.harness import twin_training
 from torch_ref.harness.side_by_side import compare_training
 from torch_ref.harness.twin_training import twin_window
 
+pytestmark = pytest.mark.sampled
+
 SETTINGS = [{}, {"clip_norm": 0.1}, {"clip_value": 0.01}, {"carry_state": False}]
 
 

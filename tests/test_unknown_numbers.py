@@ -10,15 +10,17 @@ from torch_ref import diagnose
 from torch_ref.diagnosis.matching.unknown import families, simplest
 from torch_ref.diagnosis.mistakes.catalogue import catalogue
 
+pytestmark = pytest.mark.sampled
+
 # family, number, head, dtype, and what the sentence says of it
 PLANTED = [
     ("dh_carry * ", "0.3", None, None, "hands to t-1 is multiplied by 0.3."),
-    ("dc.clipped at ", "0.25", None, "float32", "clipped to [-0.25, 0.25] within the loop."),
-    ("dz.clipped at ", "100", None, None, "are clipped to [-100, 100] within the loop."),
-    ("tanh' * ", "0.5", None, None, "1 - y^2 is needed the backward pass takes it times 0.5."),
     ("decay of weight and bias * ", "0.01", None, None, "0.01 times the weight is added, of every"),
 ]
 MORE = [
+    ("dc.clipped at ", "0.25", None, "float32", "clipped to [-0.25, 0.25] within the loop."),
+    ("dz.clipped at ", "100", None, None, "are clipped to [-100, 100] within the loop."),
+    ("tanh' * ", "0.5", None, None, "1 - y^2 is needed the backward pass takes it times 0.5."),
     ("dlogits.smoothed by ", "0.1", "linear", None, "smoothed targets: 0.1 of each is spread."),
     ("dz.clipped at ", "0.01", "bounded", "float32", "are clipped to [-0.01, 0.01] within the"),
     ("dh_carry.clipped at ", "0.1", None, None, "hands to t-1 is clipped to [-0.1, 0.1] within"),

@@ -118,6 +118,7 @@ sizes = st.integers(1, 4)
 magnitudes = st.sampled_from([1e-3, 0.1, 1.0, 3.0])
 
 
+@pytest.mark.sampled
 @every_variant
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
@@ -160,6 +161,7 @@ def test_twin_and_equations_compute_the_same_variant(variant, shape, magnitude, 
     assert not disagreements(run_twin(case), truth(case), case)
 
 
+@pytest.mark.sampled
 @every_variant
 def test_the_backward_is_the_derivative_of_the_forward_beside_it(variant):
     """A backward derived wrongly where the twin has the same misreading."""
@@ -198,6 +200,7 @@ def backward_of(case: Case, backward: Variant):
     return lstm_backward(case.params, forward, list(case.dy), case.dh_n, case.dc_n, a, backward)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("features", [s for s in SUBSETS if s], ids="+".join)
 def test_the_backward_of_another_cell_is_caught(features):
     """A comparison too blunt to tell a variant's backward from a simpler cell's."""

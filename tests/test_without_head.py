@@ -12,6 +12,8 @@ from exchange_files import loss_case, put, remove, stack_case
 from torch_ref import Implementation, check_implementation, diagnose, load_case, save_case
 from torch_ref.harness.dump import check_dump
 
+pytestmark = pytest.mark.sampled
+
 
 def without_head(program: Path, options: str = "", **more: object) -> Implementation:
     command = f"'{program}' {{case}} {{result}} {options}"

@@ -19,6 +19,8 @@ from torch_ref.diagnosis.mistakes.edits import Place, outer, plus, together
 from torch_ref.harness.contract import as_implementation
 from torch_ref.harness.subject import subject_of
 
+pytestmark = pytest.mark.sampled
+
 FOLDER = Path(__file__).parent / "others"
 
 

@@ -15,6 +15,8 @@ from torch_ref.harness.layouts.fields import LayoutFields
 from torch_ref.harness.program import run_program
 from torch_ref.reports.as_json import check_json
 
+pytestmark = pytest.mark.sampled
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "your_lstm.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[1:]

@@ -348,10 +348,10 @@ class _Whole:
         """The sums over the steps as they should be of every dz, as one product."""
         left = np.concatenate([self.env[f"dz_{gate}"] for gate in GATES], axis=-1)
         columns = [self._outer(factor, left) for factor in OUTER.values()]
-        lead = np.broadcast_shapes(*(each.shape[:-1] for each in columns))
-        right = np.concatenate(
-            [np.broadcast_to(each, (*lead, each.shape[-1])) for each in columns], axis=-1
-        )
+        if any(each.shape[:-1] != left.shape[:-1] for each in columns):  # x has no replicas
+            lead = left.shape[:-1]
+            columns = [np.broadcast_to(each, (*lead, each.shape[-1])) for each in columns]
+        right = np.concatenate(columns, axis=-1)
         order = range(self.q.sizes.T)[::-1]
         total = self.a.sum_over_steps(
             [left[..., t, :, :] for t in order], [right[..., t, :, :] for t in order]
@@ -368,7 +368,7 @@ class _Whole:
     def _outer(self, factor: Factor, left: Array) -> Array:
         """What a sum multiplies at every step, (..., T, B, P)."""
         if factor.name == "one":
-            return np.broadcast_to(self.a.number(np.ones(1)), (*left.shape[:-1], 1))
+            return self.a.number(np.ones((*left.shape[:-1], 1)))
         return at_all_steps(factor, self.env, self.q.sizes.T, self.a)
 
     def _sum_of(self, term: Term) -> Array:

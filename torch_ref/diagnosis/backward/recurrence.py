@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +25,7 @@ from torch_ref.oracles.equations import Arithmetic, Array
 RECURRENT = frozenset({*STEP, *BEGIN, *END})
 
 
-@dataclass(frozen=True)
-class CompiledTerm:
+class CompiledTerm(NamedTuple):
     """A term with what does not recur multiplied out: fixed and after (..., T, B, H), or None."""
 
     fixed: Array | None
@@ -78,6 +78,7 @@ def recur(
     }
     h_before = env["h"][..., :-1, :, :]
     changed: dict[Weight, Array] = {}
+    limited = {target for target in compiled if table[target].clip is not None}
     order = range(steps) if table.forwards else reversed(range(steps))
     for t in order:
         for carry, of_steps in received.items():
@@ -98,7 +99,8 @@ def recur(
                 if term.after is not None:
                     value = a.rnd(value * term.after[..., t, :, :])
                 total = value if total is None else a.rnd(total + value)
-            now[target] = clipped(table[target], zero if total is None else total, a)
+            value = zero if total is None else total
+            now[target] = clipped(table[target], value, a) if target in limited else value
         for target, kept in history.items():
             kept.append(now[target])
         if table.learning_rate:
@@ -109,9 +111,9 @@ def recur(
                 update = a.rnd(a.number(table.learning_rate) * update)
                 old = changed.get(updated, block(q, updated, k, a))
                 changed[updated] = a.rnd(old - update)
-    joined = np.concatenate([each for kept in history.values() for each in kept], axis=-2)
+    onwards = 1 if table.forwards else -1
+    joined = np.concatenate([each for of in history.values() for each in of[::onwards]], axis=-2)
     joined = joined.reshape(*shape[:-2], len(history), steps, *shape[-2:])
-    joined = joined if table.forwards else np.flip(joined, -3)
     for n, target in enumerate(history):
         env[target] = joined[..., n, :, :, :]
     end = {}
@@ -125,6 +127,7 @@ def recur(
 
 
 _BEYOND = ("dh_", "dc_")
+_NONE = Weight("")
 
 
 def _begin(equation: Equation, beyond: Mapping[str, Array], q: Quantities, a: Arithmetic) -> Array:
@@ -155,9 +158,9 @@ def _compiled(
         fixed = scaled(ones, term, q, a)
     return CompiledTerm(
         fixed,
-        tuple(f.name for f in term.factors if f.name in STEP),
+        tuple([f.name for f in term.factors if f.name in STEP]),
         None if term.weight is None else block(q, term.weight, k, a),
-        term.weight or Weight(""),
+        term.weight or _NONE,
         steps_of(q.sizes.T, term.steps),
         None if term.after is None else at_all_steps(term.after, env, q.sizes.T, a),
     )

@@ -75,19 +75,20 @@ class _Foretold:
 def predictions(known: Catalogue, case: _Foretold) -> list[dict[str, Array] | None]:
     """The gradients of a case by every mistake; None by one that its shapes do not admit."""
     found: list[dict[str, Array] | None] = []
-    right = _right(known, case)
+    q, right = _right(known, case)
     for wrong in known.wrong:
         try:
             with np.errstate(all="ignore"):
-                found.append(gradients(wrong, case.quantities, beside=right))
+                found.append(gradients(wrong, q, beside=right))
         except ValueError:
             found.append(None)
     return found
 
 
 @lru_cache(maxsize=32)
-def _right(known: Catalogue, case: _Foretold) -> Solved:
-    return solved(known.table, case.quantities)
+def _right(known: Catalogue, case: _Foretold) -> tuple[Quantities, Solved]:
+    """The right table on a case, and the arrays on which it is solved: those of one of its keys."""
+    return case.quantities, solved(known.table, case.quantities)
 
 
 def share_used(subject: Subject, table: Table, evidence: Sequence[Evidence]) -> float | None:
@@ -111,10 +112,10 @@ def near(subject: Subject, known: Catalogue, table: Table, evidence: Evidence) -
 
     What the table has in common with the catalogue's right one is computed once for each case.
     """
-    right = _right(known, _Foretold(evidence.key, evidence.quantities))
+    q, right = _right(known, _Foretold(evidence.key, evidence.quantities))
     try:
         with np.errstate(all="ignore"):
-            foretold = gradients(table, evidence.quantities, beside=right)
+            foretold = gradients(table, q, beside=right)
         found = fitted(subject, foretold, evidence)
     except ValueError:
         return False
