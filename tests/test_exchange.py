@@ -28,6 +28,7 @@ from exchange_files import (
 )
 
 from torch_ref.compare.diff import run_manual
+from torch_ref.harness.exchange.archive import write_archive
 from torch_ref.harness.exchange.files import (
     load_case,
     load_result,
@@ -279,6 +280,17 @@ def test_a_wrong_result_is_refused_in_a_sentence_that_names_it(
     change(tmp_path / "result")
     with pytest.raises(ValueError, match=sentence):
         load_result(tmp_path / "result", case)
+
+
+@pytest.mark.parametrize("ending", ["", ".npz", ".safetensors"])
+def test_numbers_of_a_program_that_knows_no_axes_are_refused(tmp_path: Path, ending: str) -> None:
+    """One axis, row by row, as memory holds them, is refused where JSON has it as one list."""
+    case, folder = stack_case(), tmp_path / f"result{ending}"
+    right = run_manual(case)
+    flat = {name: value.ravel() for name, value in right.items()}
+    document = {"format": "manual-lstm-result", "version": 1}
+    write_archive(folder, "result.json", document, flat)
+    assert_same_bits(load_result(folder, case), right)
 
 
 def test_infinite_loss_of_an_improbable_target_that_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ A variant has what it differs in: {"output": "identity"}; one with peepholes has
 result.json has format "manual-lstm-result", version 1; dtype and reduction may be repeated.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -189,7 +188,7 @@ def load_result(path: str | Path, case: Case) -> Results:
     Args:
         case: what the program was given; every array must have the dtype and, but for axes of
             length 1 at the end, the shape that follow from it, so a result in the case's layout
-            stays in it. In JSON numbers have no dtype, and may stand in one list, row by row.
+            stays in it; or be one axis of all its numbers, row by row. In JSON they have no dtype.
 
     Returns:
         As `run_case`, less those of OPTIONAL_RESULTS that the program left out, and the gradients
@@ -214,7 +213,7 @@ def load_result(path: str | Path, case: Case) -> Results:
         shapes = result_shapes(case) | step_shapes(case)
         arrays = {n: as_shape(archive.read(n), shapes[n]) for n in archive.headers}
         if not archive.typed:
-            arrays = _typed({n: _unrolled(v, shapes[n]) for n, v in arrays.items()}, case.dtype, {})
+            arrays = _typed(arrays, case.dtype, {})
         check_result(arrays, case)
     return {name: arrays[name] for name in shapes if name in arrays}
 
@@ -224,12 +223,6 @@ def _typed(
 ) -> dict[str, Array]:
     with np.errstate(over="ignore"):  # an infinity is refused as one
         return {n: value.astype(others.get(n, dtype)) for n, value in arrays.items()}
-
-
-def _unrolled(array: Array, shape: tuple[int, ...]) -> Array:
-    """One list of all numbers, row by row, in its shape."""
-    flat = array.ndim == 1 and array.size == math.prod(shape)
-    return array.reshape(shape) if flat else array
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the files of a case and of a result must hold: fields, names, shapes, dtypes."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -141,8 +142,12 @@ def check_case(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> None
 
 
 def as_shape(array: Array, shape: tuple[int, ...]) -> Array:
-    """The array, but for axes of length 1 at the end, which some languages add or drop."""
+    """The array, but for axes of length 1 at the end, which some languages add or drop, and for
+    all its numbers in one axis, row by row.
+    """
     found = array.shape
+    if found == (math.prod(shape),):
+        return array.reshape(shape)
     most = max(len(found), len(shape))
     same = found + (1,) * (most - len(found)) == shape + (1,) * (most - len(shape))
     return array.reshape(shape) if same else array
