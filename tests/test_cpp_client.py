@@ -285,7 +285,7 @@ def test_a_client_is_written_once_and_never_over_another_file(
         assert set(os.listdir(folder)) <= {"my_lstm.cpp", "mine"}
     assert (folder / "mine").read_text() == "mine"
     assert command("init-client", "cobol", str(folder)) == 2
-    assert command("init-client", "cpp", "/dev/null/a") == 2
+    assert command("init-client", "rust", "/dev/null/a") == 2
     assert "/dev/null/a cannot be written: Not a directory." in capsys.readouterr().err
 
 

@@ -13,15 +13,17 @@ class Language(StrEnum):
     """The languages there is a client for."""
 
     cpp = "cpp"
+    rust = "rust"
 
 
-_NEXT = {
-    Language.cpp: (
-        "c++ -std=c++17 -O2 my_lstm.cpp -o my_lstm",
-        'manual-lstm check --command "./my_lstm {case} {result}"              # loss inside',
-        'manual-lstm check --command "./my_lstm {case} {result}" --head none  # no loss: given dy',
-    )
+_COMPILE = {
+    Language.cpp: "c++ -std=c++17 -O2 my_lstm.cpp -o my_lstm",
+    Language.rust: "rustc --edition 2021 -O my_lstm.rs",
 }
+_CHECK = (
+    'manual-lstm check --command "./my_lstm {case} {result}"              # loss inside',
+    'manual-lstm check --command "./my_lstm {case} {result}" --head none  # no loss: given dy',
+)
 
 
 def init_client(
@@ -36,5 +38,5 @@ def init_client(
     for path in write_client(language.value, folder):
         console.print(str(path), markup=False)
     console.print(f"\nPut your LSTM into it; then, in {folder}:", markup=False)
-    for line in _NEXT[language]:
+    for line in (_COMPILE[language], *_CHECK):
         console.print(f"    {line}", markup=False)

@@ -1,11 +1,11 @@
-"""What a program in another language starts from: a header for the files, and a skeleton."""
+"""What a program in another language starts from: a file that reads and writes, and a skeleton."""
 
 import os
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
-LANGUAGES = ("cpp",)
+LANGUAGES = ("cpp", "rust")
 
 
 def write_client(language: str, folder: str | Path) -> tuple[Path, ...]:
