@@ -354,3 +354,23 @@ def test_a_case_in_a_layout_that_holds_other_arrays(command):
     assert "must be one of manual_lstm, torch" in refused(
         command, *words, "--out", "x", "--layout", "y"
     )
+
+
+def test_a_torch_that_is_somebodys_own_file(tmp_path):
+    """A traceback where a module of that name is not the library, and the LSTM needs neither."""
+    (tmp_path / "torch.py").write_text("x = 1\n", encoding="utf-8")
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom manual_lstm import vjp\n", encoding="utf-8"
+    )
+    words = [sys.executable, "-m", "torch_ref", "check", "mine:vjp", "--examples", "5"]
+    root = str(Path(manual_lstm.__file__).parents[1])
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "AGREES" in done.stdout

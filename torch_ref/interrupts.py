@@ -17,9 +17,11 @@ def leaving_at_once() -> Iterator[None]:
     waiting = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if waiting:  # else a shell, or whoever started this, has it ignored
         signal.signal(signal.SIGINT, _leave)
-    yield
-    if waiting:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if waiting:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave(*_: Any) -> None:

@@ -65,11 +65,11 @@ def diff(
     Exit status 0: they agree. 1: they disagree. 2: wrong usage or input.
     """
     check_outputs(html, json, {"--text": text})
+    window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
+    case = window.case()
     with leaving_at_once():
         import torch_ref.oracles.twin as _  # noqa: F401  and torch, which takes seconds
-    window = Window(steps, batch, inputs, hidden, layers, dtype, head, text, seed)
     started = time.perf_counter()
-    case = window.case()
     with measuring("comparing") as progress:
         comparison = diff_gradients(case, progress=progress)
     seconds = time.perf_counter() - started

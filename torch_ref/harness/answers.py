@@ -36,9 +36,11 @@ def numbers(name: str, value: Any) -> FloatArray:
 def loaded_torch() -> Any:
     """The module torch, if anybody has imported it, or None: then nothing is of a type of its own.
 
-    It takes longer to import than everything else here together, and most LSTMs need none of it.
+    It takes longer to import than everything else here together, and most LSTMs need none of it. A
+    torch.py of somebody's own is another module.
     """
-    return sys.modules.get("torch")
+    found = sys.modules.get("torch")
+    return found if hasattr(found, "nn") and hasattr(found, "Tensor") else None
 
 
 def kind_of(value: object) -> str:
